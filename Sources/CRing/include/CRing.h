@@ -1,0 +1,3 @@
+#ifndef NBDMIRROR_CRING_H
+#define NBDMIRROR_CRING_H
+#endif

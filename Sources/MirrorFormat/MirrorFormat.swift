@@ -1,0 +1,1 @@
+// The room MirrorFormat: what stands on a PV. Placeholder until its files land.
