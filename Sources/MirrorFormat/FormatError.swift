@@ -8,6 +8,8 @@ public enum FormatError: Error, Equatable, Sendable, CustomStringConvertible {
   case checksum
   /// Fewer bytes than the structure has.
   case truncated(byteCount: Int)
+  /// The bytes could not be read.
+  case unreadable(errno: Int32)
   /// Made by a later major version.
   case version(major: UInt16, minor: UInt16)
   /// Incompatible feature bits that this version does not know.
@@ -27,7 +29,7 @@ public enum FormatError: Error, Equatable, Sendable, CustomStringConvertible {
   public var isFromLaterVersion: Bool {
     switch self {
     case .version, .unknownFeatures: true
-    case .noLabel, .checksum, .truncated, .invalidField, .copiesDisagree, .badSize,
+    case .noLabel, .checksum, .truncated, .unreadable, .invalidField, .copiesDisagree, .badSize,
       .badRegionSize, .badName:
       false
     }
@@ -39,6 +41,7 @@ public enum FormatError: Error, Equatable, Sendable, CustomStringConvertible {
     case .noLabel: "there is no nbdmirror label"
     case .checksum: "the label's checksum is wrong (torn or overwritten)"
     case .truncated(let count): "the label is cut off after \(count) bytes"
+    case .unreadable(let code): "the label cannot be read (errno \(code))"
     case .version(let major, let minor):
       "the label has format version \(major).\(minor), this nbdmirror knows \(Label.versionMajor)"
     case .unknownFeatures(let bits):
