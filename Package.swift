@@ -51,5 +51,6 @@ let package = Package(
     room("Simulator", ["Base", "Faults", "MirrorEngine", "MirrorFormat"]),
 
     tests("BaseTests", ["Base"]),
+    tests("MirrorEngineTests", ["Base", "MirrorEngine", "MirrorFormat"]),
   ]
 )

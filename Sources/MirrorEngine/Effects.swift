@@ -117,7 +117,7 @@ public struct LegIO: BitwiseCopyable, Sendable {
   public var owner: RequestToken
 }
 
-/// How a request ended, as an errno of the protocol's list: 0, EIO (5), ENOSPC (28), ESHUTDOWN (108).
+/// How a request ended, as an errno of the protocol: 0, EIO (5), ENOSPC (28), ESHUTDOWN (108).
 public typealias ReplyError = Int32
 
 /// What the engine wants done.

@@ -240,6 +240,7 @@ public struct Engine: ~Copyable {
     failOverdueLegs()
     ageIntents()
     copier.measure(now: self.now)
+    copier.retry(now: self.now)
     work()
   }
 
