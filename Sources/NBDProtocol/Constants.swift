@@ -38,8 +38,8 @@ public enum Limits {
   @inlinable public static var optionCountMax: Int { 64 }
   /// Longest option that is read to its end (and mostly thrown away); a longer one drops the client.
   @inlinable public static var optionBytesMax: Int { 1 << 20 }
-  /// Longest option that is buffered; a longer one of a known kind is `NBD_REP_ERR_TOO_BIG`.
-  @inlinable public static var optionBufferBytesMax: Int { 16 << 10 }
+  /// What a handshake buffers at most: a name, its length and the number of infos after it.
+  @inlinable public static var optionBufferBytesMax: Int { 4 + stringBytesMax + 2 }
   /// Maximum payload as advertised by `NBD_INFO_BLOCK_SIZE`: what every client may rely on.
   @inlinable public static var advertisedPayloadBytes: UInt32 { 32 << 20 }
   /// Largest read or write that is served.
@@ -112,7 +112,7 @@ public enum OptionReplyType: UInt32, Sendable, CaseIterable {
   case policy = 0x8000_0002
   /// `NBD_REP_ERR_INVALID`.
   case invalid = 0x8000_0003
-  /// `NBD_REP_ERR_PLATFORM`.
+  /// `NBD_REP_ERR_PLATFORM`: not sent.
   case platform = 0x8000_0004
   /// `NBD_REP_ERR_TLS_REQD`: not sent yet.
   case tlsRequired = 0x8000_0005
@@ -122,7 +122,7 @@ public enum OptionReplyType: UInt32, Sendable, CaseIterable {
   case shuttingDown = 0x8000_0007
   /// `NBD_REP_ERR_BLOCK_SIZE_REQD`: never sent, any alignment is served to who does not ask.
   case blockSizeRequired = 0x8000_0008
-  /// `NBD_REP_ERR_TOO_BIG`.
+  /// `NBD_REP_ERR_TOO_BIG`: not sent; what is too long to be legal is `invalid`.
   case tooBig = 0x8000_0009
   /// `NBD_REP_ERR_EXT_HEADER_REQD`: not sent yet.
   case extendedHeadersRequired = 0x8000_000a
