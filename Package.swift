@@ -50,5 +50,6 @@ let package = Package(
     room("Simulator", ["Base", "Faults", "MirrorEngine", "MirrorFormat"]),
 
     tests("BaseTests", ["Base"]),
+    tests("NBDProtocolTests", ["Base", "NBDProtocol"]),
   ]
 )
