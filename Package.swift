@@ -51,5 +51,6 @@ let package = Package(
 
     tests("BaseTests", ["Base"]),
     tests("NBDProtocolTests", ["Base", "NBDProtocol"]),
+    tests("TidyTests", []),
   ]
 )
