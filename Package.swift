@@ -52,5 +52,7 @@ let package = Package(
 
     tests("BaseTests", ["Base"]),
     tests("MirrorEngineTests", ["Base", "MirrorEngine", "MirrorFormat"]),
+    tests("NBDProtocolTests", ["Base", "NBDProtocol"]),
+    tests("TidyTests", []),
   ]
 )
