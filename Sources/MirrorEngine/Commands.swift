@@ -114,7 +114,7 @@ extension Engine {
   ) throws(CommandError) {
     self.now = max(self.now, now)
     try checkReturn(leg, to: slot)
-    legs[slot.index].labelSequence = leg.labelSequence
+    membership.nextSequence = max(membership.nextSequence, leg.labelSequence + 1)
     legs[slot.index].labelCopy = leg.labelCopy
     if leg.isTreatedAsNew { markAllStale(slot) }
     beginJoin(slot)

@@ -95,7 +95,8 @@ public struct Engine: ~Copyable {
     map = RegionMap(layout: start.layout, words: start.words)
     legs = (0..<LegSlot.count).map { _ in LegState() }
     online = .none
-    membership = Membership(lineage: start.lineage, recordedOnline: .none)
+    membership = Membership(
+      lineage: start.lineage, recordedOnline: .none, nextSequence: start.nextLabelSequence)
     log = RegionLog(
       sequences: start.pageSequences, copies: start.pageCopies, operations: operationCount)
     flushes = FlushRounds(operations: operationCount)
@@ -115,7 +116,6 @@ public struct Engine: ~Copyable {
     for leg in start.legs {
       online.insert(leg.slot)
       legs[leg.slot.index].phase = .online
-      legs[leg.slot.index].labelSequence = leg.labelSequence
       legs[leg.slot.index].labelCopy = leg.labelCopy
     }
     for index in 0..<LegSlot.count {

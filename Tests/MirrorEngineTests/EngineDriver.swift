@@ -48,9 +48,9 @@ final class EngineDriver {
       setId: EngineDriver.setId, name: "t", layout: layout, logKind: logKind, lineage: lineage,
       members: members,
       legs: (0..<legs).filter { absent[$0] == nil }.map {
-        LegStart(slot: LegSlot($0), labelSequence: 1, labelCopy: 0)
+        LegStart(slot: LegSlot($0), labelCopy: 0)
       },
-      words: words ?? Array(repeating: 0, count: layout.regionCount),
+      nextLabelSequence: 2, words: words ?? Array(repeating: 0, count: layout.regionCount),
       pageSequences: Array(repeating: 1, count: layout.pageCount),
       pageCopies: Array(repeating: 0, count: layout.pageCount),
       pagesToRewrite: Array(repeating: false, count: layout.pageCount),
