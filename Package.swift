@@ -25,6 +25,9 @@ func tests(
 
 let package = Package(
   name: "nbdmirror",
+  dependencies: [
+    .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2")
+  ],
   targets: [
     // The cores: no I/O, no clock, no randomness, no await.
     .target(name: "CChecksum", cSettings: cStrict),
@@ -46,6 +49,15 @@ let package = Package(
     // Control.
     room("ControlModel"),
     room("ControlPlane", ["ControlModel"]),
+
+    // The commands.
+    .executableTarget(
+      name: "nbdmirror",
+      dependencies: [
+        "Base", "Legs", "MirrorEngine", "MirrorFormat",
+        .product(name: "ArgumentParser", package: "swift-argument-parser"),
+      ],
+      swiftSettings: strict),
 
     // The simulator drives the same engine.
     room("Simulator", ["Base", "Faults", "MirrorEngine", "MirrorFormat"]),
