@@ -25,6 +25,10 @@ func tests(
 
 let package = Package(
   name: "nbdmirror",
+  dependencies: [
+    .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+    .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
+  ],
   targets: [
     // The cores: no I/O, no clock, no randomness, no await.
     .target(name: "CChecksum", cSettings: cStrict),
@@ -44,11 +48,28 @@ let package = Package(
 
     // Control.
     room("ControlModel"),
-    room("ControlPlane", ["ControlModel"]),
+    room(
+      "ControlPlane",
+      [
+        "ControlModel",
+        .product(name: "NIOCore", package: "swift-nio"),
+        .product(name: "NIOHTTP1", package: "swift-nio"),
+        .product(name: "NIOPosix", package: "swift-nio"),
+      ]),
+
+    // The commands.
+    .executableTarget(
+      name: "nbdmirror",
+      dependencies: [
+        "ControlModel",
+        .product(name: "ArgumentParser", package: "swift-argument-parser"),
+      ],
+      swiftSettings: strict),
 
     // The simulator drives the same engine.
     room("Simulator", ["Base", "Faults", "MirrorEngine", "MirrorFormat"]),
 
     tests("BaseTests", ["Base"]),
+    tests("ControlTests", ["ControlModel", "ControlPlane", "nbdmirror"]),
   ]
 )
