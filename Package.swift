@@ -70,6 +70,6 @@ let package = Package(
     room("Simulator", ["Base", "Faults", "MirrorEngine", "MirrorFormat"]),
 
     tests("BaseTests", ["Base"]),
-    tests("ControlTests", ["ControlModel", "ControlPlane", "nbdmirror"]),
+    tests("ControlTests", ["Base", "ControlModel", "ControlPlane", "nbdmirror"]),
   ]
 )

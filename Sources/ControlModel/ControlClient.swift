@@ -2,6 +2,8 @@
 //
 // Blocking suits a command line: one caller, one request, a deadline over all of it.
 
+import Glibc
+
 /// Why a request to a control socket gave no result: `description` is a sentence for people.
 public enum ControlClientError: Error, Equatable, Sendable, CustomStringConvertible {
   /// Nobody listens at the path.
@@ -14,6 +16,15 @@ public enum ControlClientError: Error, Equatable, Sendable, CustomStringConverti
   case badAnswer(path: String, String)
   /// The server said no.
   case problem(Problem)
+
+  /// Whether the server does not run, or ended during the call.
+  public var isServerGone: Bool {
+    switch self {
+    case .notRunning: true
+    case .system(_, let error): error.isPeerGone
+    case .timedOut, .badAnswer, .problem: false
+    }
+  }
 
   /// A sentence that names the path, or the server's own.
   public var description: String {
@@ -150,7 +161,13 @@ public struct ControlClient: Sendable {
       }
       while !parser.isDone {
         let bytes = try socket.receive(countMax: 64 << 10, deadline: deadline)
-        if bytes.isEmpty { try parser.end() } else { try parser.feed(bytes) }
+        if !bytes.isEmpty {
+          try parser.feed(bytes)
+        } else if parser.status == 0 {
+          throw SystemError(code: ECONNRESET)
+        } else {
+          try parser.end()
+        }
       }
       return parser
     } catch let error as SystemError {
