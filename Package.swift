@@ -42,7 +42,8 @@ let package = Package(
     .target(name: "CRing", cSettings: cStrict, linkerSettings: [.linkedLibrary("uring")]),
     .systemLibrary(name: "CLibNBD", pkgConfig: "libnbd", providers: [.apt(["libnbd-dev"])]),
     room("Ring", ["Base", "CRing"]),
-    room("Legs", ["Base", "Faults", "MirrorFormat", "Ring"]),
+    .target(name: "CLegs", cSettings: cStrict),
+    room("Legs", ["Base", "CLegs", "Faults", "MirrorFormat", "Ring"]),
     room("TLS", ["Base"]),
     room("Server", ["Base", "Legs", "MirrorEngine", "MirrorFormat", "NBDProtocol", "Ring", "TLS"]),
 
@@ -61,7 +62,7 @@ let package = Package(
     .executableTarget(
       name: "nbdmirror",
       dependencies: [
-        "ControlModel",
+        "Base", "ControlModel", "ControlPlane", "Legs", "MirrorEngine", "MirrorFormat",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
       swiftSettings: strict),

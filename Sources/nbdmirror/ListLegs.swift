@@ -4,8 +4,9 @@ import ArgumentParser
 import ControlModel
 
 /// The verb `legs`.
-struct Legs: ParsableCommand {
+struct ListLegs: ParsableCommand {
   static let configuration = CommandConfiguration(
+    commandName: "legs",
     abstract: "Show the legs of a running mirror.",
     discussion: "Read us and Write us are the median and the 99th percentile in microseconds.")
 
