@@ -26,7 +26,8 @@ func tests(
 let package = Package(
   name: "nbdmirror",
   dependencies: [
-    .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2")
+    .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+    .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
   ],
   targets: [
     // The cores: no I/O, no clock, no randomness, no await.
@@ -48,13 +49,20 @@ let package = Package(
 
     // Control.
     room("ControlModel"),
-    room("ControlPlane", ["ControlModel"]),
+    room(
+      "ControlPlane",
+      [
+        "ControlModel",
+        .product(name: "NIOCore", package: "swift-nio"),
+        .product(name: "NIOHTTP1", package: "swift-nio"),
+        .product(name: "NIOPosix", package: "swift-nio"),
+      ]),
 
     // The commands.
     .executableTarget(
       name: "nbdmirror",
       dependencies: [
-        "Base", "Legs", "MirrorEngine", "MirrorFormat",
+        "Base", "ControlModel", "ControlPlane", "Legs", "MirrorEngine", "MirrorFormat",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
       swiftSettings: strict),
@@ -66,5 +74,6 @@ let package = Package(
     tests("MirrorEngineTests", ["Base", "MirrorEngine", "MirrorFormat"]),
     tests("NBDProtocolTests", ["Base", "NBDProtocol"]),
     tests("TidyTests", []),
+    tests("ControlTests", ["Base", "ControlModel", "ControlPlane", "nbdmirror"]),
   ]
 )
