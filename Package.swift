@@ -43,9 +43,11 @@ let package = Package(
     .systemLibrary(name: "CLibNBD", pkgConfig: "libnbd", providers: [.apt(["libnbd-dev"])]),
     room("Ring", ["Base", "CRing"]),
     .target(name: "CLegs", cSettings: cStrict),
-    room("Legs", ["Base", "CLegs", "Faults", "MirrorFormat", "Ring"]),
+    room("Legs", ["Base", "CLegs", "CRing", "Faults", "MirrorFormat", "Ring"]),
     room("TLS", ["Base"]),
-    room("Server", ["Base", "Legs", "MirrorEngine", "MirrorFormat", "NBDProtocol", "Ring", "TLS"]),
+    room(
+      "Server",
+      ["Base", "CRing", "Legs", "MirrorEngine", "MirrorFormat", "NBDProtocol", "Ring", "TLS"]),
 
     // Control.
     room("ControlModel"),
@@ -63,6 +65,7 @@ let package = Package(
       name: "nbdmirror",
       dependencies: [
         "Base", "ControlModel", "ControlPlane", "Legs", "MirrorEngine", "MirrorFormat",
+        "NBDProtocol", "Ring", "Server",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
       swiftSettings: strict),
@@ -71,6 +74,7 @@ let package = Package(
     room("Simulator", ["Base", "Faults", "MirrorEngine", "MirrorFormat"]),
 
     tests("BaseTests", ["Base"]),
+    tests("RingTests", ["Base", "CRing", "Ring"]),
     tests("MirrorEngineTests", ["Base", "MirrorEngine", "MirrorFormat"]),
     tests("NBDProtocolTests", ["Base", "NBDProtocol"]),
     tests("TidyTests", []),
