@@ -81,6 +81,9 @@ public final class MirrorServer: Sendable {
     return listeners
   }
 
+  /// The server's clock, in nanoseconds: what the engine is told as the time.
+  public static var now: UInt64 { monotonicNanoseconds() }
+
   /// The ports of the TCP listeners, in the order they were given.
   public var ports: [UInt16] { listeners.compactMap(\.port) }
 
