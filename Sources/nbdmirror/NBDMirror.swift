@@ -13,7 +13,8 @@ struct NBDMirror: AsyncParsableCommand {
     commandName: "nbdmirror",
     abstract: "Export one block device that is mirrored over several legs.",
     subcommands: [
-      Create.self, Examine.self, Explain.self, Status.self, ListLegs.self, Leg.self, Resync.self,
+      Create.self, Serve.self, Examine.self, Explain.self, Status.self, ListLegs.self, Leg.self,
+      Resync.self,
       Stop.self,
     ])
 
