@@ -71,6 +71,9 @@ let package = Package(
     room("Simulator", ["Base", "Faults", "MirrorEngine", "MirrorFormat"]),
 
     tests("BaseTests", ["Base"]),
+    tests("MirrorEngineTests", ["Base", "MirrorEngine", "MirrorFormat"]),
+    tests("NBDProtocolTests", ["Base", "NBDProtocol"]),
+    tests("TidyTests", []),
     tests("ControlTests", ["Base", "ControlModel", "ControlPlane", "nbdmirror"]),
   ]
 )
