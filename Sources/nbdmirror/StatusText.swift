@@ -95,8 +95,10 @@ enum StatusText {
         + "'nbdmirror leg add PV'"
     case .inSync, .syncing:
       guard leg.readErrors + leg.writeErrors > 0 else { return nil }
-      return "leg \(slot) had \(leg.readErrors) read and \(leg.writeErrors) write errors: look at "
-        + "its disk before it fails"
+      let kinds = [(leg.readErrors, "read"), (leg.writeErrors, "write")].filter { $0.0 > 0 }
+      let counts = kinds.map { "\($0.0) \($0.1) \($0.0 == 1 ? "error" : "errors")" }
+      return
+        "leg \(slot) had \(counts.joined(separator: " and ")): look at its disk before it fails"
     case .removed, .spare: return nil
     }
   }

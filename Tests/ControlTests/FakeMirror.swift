@@ -150,11 +150,22 @@ final class RawConnection {
   }
 }
 
-/// A new empty folder with a short name: socket paths are short.
+/// A new empty folder with a short name, for socket paths are short; removed at the end of the
+/// tests.
 func temporaryFolder() throws -> String {
-  let folder = NSTemporaryDirectory() + "/nbdm-\(UUID().uuidString.prefix(8))"
+  let folder = TemporaryRoot.path + "/\(UUID().uuidString.prefix(8))"
   try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
   return folder
+}
+
+/// The folder of all temporary folders of this process.
+private enum TemporaryRoot {
+  static let path: String = {
+    atexit {
+      do { try FileManager.default.removeItem(atPath: TemporaryRoot.path) } catch {}
+    }
+    return NSTemporaryDirectory() + "/nbdm-\(getpid())"
+  }()
 }
 
 /// Waits for a condition, with a deadline.
