@@ -25,6 +25,9 @@ func tests(
 
 let package = Package(
   name: "nbdmirror",
+  dependencies: [
+    .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2")
+  ],
   targets: [
     // The cores: no I/O, no clock, no randomness, no await.
     .target(name: "CChecksum", cSettings: cStrict),
@@ -49,6 +52,20 @@ let package = Package(
     // The simulator drives the same engine.
     room("Simulator", ["Base", "Faults", "MirrorEngine", "MirrorFormat"]),
 
+    // Compares this server with others in one run; knows it only by its command line.
+    .executableTarget(
+      name: "nbdmirror-bench",
+      dependencies: [.product(name: "ArgumentParser", package: "swift-argument-parser")],
+      swiftSettings: strict),
+
     tests("BaseTests", ["Base"]),
+
+    // Black-box tests: the built server, real clients, real kills, real full disks.
+    .target(
+      name: "Fixtures", path: "Tests/Fixtures", exclude: ["verifying_load.py"],
+      swiftSettings: strict),
+    tests("InteropTests", ["Fixtures"]),
+    tests("CrashTests", ["Fixtures"]),
+    tests("DocTests", ["Fixtures"]),
   ]
 )
