@@ -66,7 +66,8 @@ public final class BackgroundProcess {
       }
     }
     process.executableURL = URL(fileURLWithPath: "/usr/bin/env")
-    process.arguments = command
+    // Foundation hands the thread's signal mask on, and a pool thread's blocks SIGTERM: undo that.
+    process.arguments = ["--default-signal"] + command
     process.environment = ProcessInfo.processInfo.environment.merging(environment) { $1 }
     process.standardInput = FileHandle.nullDevice
     process.standardOutput = FileHandle(forWritingAtPath: outputPath)

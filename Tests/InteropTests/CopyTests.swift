@@ -10,7 +10,7 @@ extension Interop {
     func nbdcopyBothWays() async throws {
       try await withMirror { mirror in
         let (image, copy) = ("\(mirror.directory)/in.img", "\(mirror.directory)/out.img")
-        try makeSparseNoise(image, bytes: 64 << 20, seed: 11)
+        try await makeSparseNoise(image, bytes: 64 << 20, seed: 11)
         try await mirror.serve()
         try await must([
           "nbdcopy", "--connections=4", "--requests=64", "--flush", image, mirror.uri,
@@ -25,7 +25,7 @@ extension Interop {
     func survivesRestart() async throws {
       try await withMirror { mirror in
         let (image, copy) = ("\(mirror.directory)/in.img", "\(mirror.directory)/out.img")
-        try makeSparseNoise(image, bytes: 64 << 20, seed: 12)
+        try await makeSparseNoise(image, bytes: 64 << 20, seed: 12)
         try await mirror.serve()
         try await must(["nbdcopy", image, mirror.uri])
         try await mirror.stop()
@@ -43,7 +43,7 @@ extension Interop {
     func qemuImage() async throws {
       try await withMirror { mirror in
         let image = "\(mirror.directory)/in.img"
-        try makeSparseNoise(image, bytes: 64 << 20, seed: 13)
+        try await makeSparseNoise(image, bytes: 64 << 20, seed: 13)
         try await mirror.serve()
         try await must([
           "qemu-img", "convert", "-f", "raw", "-O", "raw", "-n", "-W", "-m", "8", image, mirror.uri,

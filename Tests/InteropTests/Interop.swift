@@ -62,25 +62,19 @@ func libnbd(
     sourceLocation: sourceLocation)
 }
 
-/// Writes `bytes` bytes of seeded noise, every fourth 64 KiB a hole, to a new file.
-func makeSparseNoise(_ path: String, bytes: Int, seed: UInt64) throws {
-  guard FileManager.default.createFile(atPath: path, contents: nil) else {
-    throw FixtureError("can't create \(path)")
-  }
-  let file = try FileHandle(forWritingTo: URL(fileURLWithPath: path))
-  var state = seed
-  let chunk = 64 << 10
-  for index in 0..<(bytes / chunk) where index % 4 != 3 {
-    try file.seek(toOffset: UInt64(index * chunk))
-    var block = [UInt64](repeating: 0, count: chunk / 8)
-    for word in block.indices {
-      state = state &* 6_364_136_223_846_793_005 &+ 1_442_695_040_888_963_407
-      block[word] = state ^ (state >> 29)
-    }
-    try file.write(
-      contentsOf: Data(
-        block.flatMap { word in (0..<8).map { UInt8(truncatingIfNeeded: word >> (8 * $0)) } }))
-  }
-  try file.truncate(atOffset: UInt64(bytes))
-  try file.close()
+/// Makes a file of seeded noise in which every fourth 64 KiB is a hole.
+func makeSparseNoise(_ path: String, bytes: Int, seed: Int) async throws {
+  try await must([
+    "/usr/bin/python3", "-c",
+    """
+    import random
+    noise, chunk = random.Random(\(seed)), 65536
+    with open("\(path)", "wb") as file:
+        for index in range(\(bytes) // chunk):
+            if index % 4 != 3:
+                file.seek(index * chunk)
+                file.write(noise.randbytes(chunk))
+        file.truncate(\(bytes))
+    """,
+  ])
 }
