@@ -4,7 +4,7 @@
 //  1. A command has a deadline. When it passes, the process is killed and the test fails with what
 //     the process had printed so far; no test hangs.
 //  2. Output goes to files, not pipes, so that a talkative program can't block on its reader.
-//  3. Nobody reads the terminal: standard input is /dev/null.
+//  3. Nobody reads the terminal: standard input is /dev/null, or a pipe from the test.
 import Foundation
 
 /// What a finished command left behind.
@@ -45,6 +45,8 @@ public final class BackgroundProcess {
   private let process = Process()
   private let outputPath: String
   private let errorPath: String
+  private let input: Pipe?
+  private var linesRead = 0
 
   /// Starts `command`; a program without a slash is looked up in PATH.
   ///
@@ -52,11 +54,14 @@ public final class BackgroundProcess {
   ///   - command: the program and its arguments.
   ///   - directory: an existing directory for the two output files.
   ///   - environment: added to the environment of this process.
+  ///   - conversation: whether `ask` will be used; else standard input is /dev/null.
   /// - Throws: `FixtureError` when the output files can't be made; what `Process` throws.
   public init(
-    _ command: [String], directory: String, environment: [String: String] = [:]
+    _ command: [String], directory: String, environment: [String: String] = [:],
+    conversation: Bool = false
   ) throws {
     self.command = command
+    input = conversation ? Pipe() : nil
     let stem = "\(directory)/out-\(UUID().uuidString)"
     outputPath = stem + ".stdout"
     errorPath = stem + ".stderr"
@@ -69,7 +74,7 @@ public final class BackgroundProcess {
     // Foundation hands the thread's signal mask on, and a pool thread's blocks SIGTERM: undo that.
     process.arguments = ["--default-signal"] + command
     process.environment = ProcessInfo.processInfo.environment.merging(environment) { $1 }
-    process.standardInput = FileHandle.nullDevice
+    process.standardInput = input ?? FileHandle.nullDevice
     process.standardOutput = FileHandle(forWritingAtPath: outputPath)
     process.standardError = FileHandle(forWritingAtPath: errorPath)
     try process.run()
@@ -87,6 +92,27 @@ public final class BackgroundProcess {
   /// Sends a signal, unless the process has ended.
   public func signal(_ number: Int32) {
     if process.isRunning { _ = kill(process.processIdentifier, number) }
+  }
+
+  /// Writes a line to standard input.
+  public func tell(_ line: String) throws {
+    guard let input else { throw FixtureError("nobody reads what is told to \(command)") }
+    try input.fileHandleForWriting.write(contentsOf: Data("\(line)\n".utf8))
+  }
+
+  /// Waits for the next line on standard output that was not read yet.
+  public func answer(seconds: Double) async throws -> String {
+    var lines: [Substring] = []
+    try await eventually("\(command[0]) answers", within: seconds) {
+      // What follows the last newline is not a whole line yet.
+      lines = output.split(separator: "\n", omittingEmptySubsequences: false).dropLast()
+      guard lines.count > linesRead || process.isRunning else {
+        throw FixtureError("\(command) ended without an answer: \(errors)")
+      }
+      return lines.count > linesRead
+    }
+    linesRead += 1
+    return String(lines[linesRead - 1])
   }
 
   /// Waits until the process ends; kills it and throws when `seconds` have passed.
