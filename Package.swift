@@ -26,7 +26,8 @@ func tests(
 let package = Package(
   name: "nbdmirror",
   dependencies: [
-    .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2")
+    .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+    .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
   ],
   targets: [
     // The cores: no I/O, no clock, no randomness, no await.
@@ -41,13 +42,33 @@ let package = Package(
     .target(name: "CRing", cSettings: cStrict, linkerSettings: [.linkedLibrary("uring")]),
     .systemLibrary(name: "CLibNBD", pkgConfig: "libnbd", providers: [.apt(["libnbd-dev"])]),
     room("Ring", ["Base", "CRing"]),
-    room("Legs", ["Base", "Faults", "MirrorFormat", "Ring"]),
+    .target(name: "CLegs", cSettings: cStrict),
+    room("Legs", ["Base", "CLegs", "CRing", "Faults", "MirrorFormat", "Ring"]),
     room("TLS", ["Base"]),
-    room("Server", ["Base", "Legs", "MirrorEngine", "MirrorFormat", "NBDProtocol", "Ring", "TLS"]),
+    room(
+      "Server",
+      ["Base", "CRing", "Legs", "MirrorEngine", "MirrorFormat", "NBDProtocol", "Ring", "TLS"]),
 
     // Control.
     room("ControlModel"),
-    room("ControlPlane", ["ControlModel"]),
+    room(
+      "ControlPlane",
+      [
+        "ControlModel",
+        .product(name: "NIOCore", package: "swift-nio"),
+        .product(name: "NIOHTTP1", package: "swift-nio"),
+        .product(name: "NIOPosix", package: "swift-nio"),
+      ]),
+
+    // The commands.
+    .executableTarget(
+      name: "nbdmirror",
+      dependencies: [
+        "Base", "ControlModel", "ControlPlane", "Legs", "MirrorEngine", "MirrorFormat",
+        "NBDProtocol", "Ring", "Server",
+        .product(name: "ArgumentParser", package: "swift-argument-parser"),
+      ],
+      swiftSettings: strict),
 
     // The simulator drives the same engine.
     room("Simulator", ["Base", "Faults", "MirrorEngine", "MirrorFormat"]),
@@ -59,6 +80,11 @@ let package = Package(
       swiftSettings: strict),
 
     tests("BaseTests", ["Base"]),
+    tests("RingTests", ["Base", "CRing", "Ring"]),
+    tests("MirrorEngineTests", ["Base", "MirrorEngine", "MirrorFormat"]),
+    tests("NBDProtocolTests", ["Base", "NBDProtocol"]),
+    tests("TidyTests", []),
+    tests("ControlTests", ["Base", "ControlModel", "ControlPlane", "nbdmirror"]),
 
     // Black-box tests: the built server, real clients, real kills, real full disks.
     .target(

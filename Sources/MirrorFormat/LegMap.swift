@@ -1,0 +1,48 @@
+// The region map as one leg has it: what assembly elects from.
+
+import Base
+
+/// All pages of one leg's region map.
+public struct LegMap: Equatable, Sendable {
+  /// What copy 0 of each page is.
+  public private(set) var copy0: [PageCopy]
+  /// What copy 1 of each page is.
+  public private(set) var copy1: [PageCopy]
+  /// The words of each page's newest valid copy; 0 where none is valid.
+  public private(set) var words: [UInt16]
+
+  /// A map of which nothing was read yet.
+  public init(layout: Layout) {
+    copy0 = Array(repeating: .invalid, count: layout.pageCount)
+    copy1 = copy0
+    words = Array(repeating: 0, count: layout.regionCount)
+  }
+
+  /// Number of pages.
+  public var pageCount: Int { copy0.count }
+
+  /// Both copies of a page.
+  public func copies(page: Int) -> (PageCopy, PageCopy) { (copy0[page], copy1[page]) }
+
+  /// The newest valid copy of a page and its sequence; nil if neither is valid.
+  public func newest(page: Int) -> (copy: Int, sequence: UInt64)? {
+    Election.page(copies(page: page))
+  }
+
+  /// Takes in the bytes of a copy; anything that is not this page counts as invalid.
+  /// - Precondition: the page exists; `copy` is 0 or 1.
+  public mutating func read(page: Int, copy: Int, bytes: RawSpan, setId: Identifier) {
+    precondition(copy == 0 || copy == 1, "a page has copies 0 and 1")
+    guard let sequence = RegionMapPage.decodeHeader(bytes, page: page, setId: setId) else {
+      return
+    }
+    let before = newest(page: page)
+    if copy == 0 {
+      copy0[page] = .valid(sequence: sequence)
+    } else {
+      copy1[page] = .valid(sequence: sequence)
+    }
+    guard let after = newest(page: page), after.copy == copy, before?.copy != copy else { return }
+    RegionMapPage.readWords(bytes, into: &words, firstWord: page * Layout.wordsPerPage)
+  }
+}

@@ -1,1 +1,0 @@
-// The room MirrorFormat: what stands on a PV. Placeholder until its files land.
