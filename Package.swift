@@ -73,11 +73,25 @@ let package = Package(
     // The simulator drives the same engine.
     room("Simulator", ["Base", "Faults", "MirrorEngine", "MirrorFormat"]),
 
+    // Compares this server with others in one run; knows it only by its command line.
+    .executableTarget(
+      name: "nbdmirror-bench",
+      dependencies: [.product(name: "ArgumentParser", package: "swift-argument-parser")],
+      swiftSettings: strict),
+
     tests("BaseTests", ["Base"]),
     tests("RingTests", ["Base", "CRing", "Ring"]),
     tests("MirrorEngineTests", ["Base", "MirrorEngine", "MirrorFormat"]),
     tests("NBDProtocolTests", ["Base", "NBDProtocol"]),
     tests("TidyTests", []),
     tests("ControlTests", ["Base", "ControlModel", "ControlPlane", "nbdmirror"]),
+
+    // Black-box tests: the built server, real clients, real kills, real full disks.
+    .target(
+      name: "Fixtures", path: "Tests/Fixtures", exclude: ["verifying_load.py"],
+      swiftSettings: strict),
+    tests("InteropTests", ["Fixtures"]),
+    tests("CrashTests", ["Fixtures"]),
+    tests("DocTests", ["Fixtures"]),
   ]
 )
