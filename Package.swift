@@ -63,5 +63,8 @@ let package = Package(
     room("Simulator", ["Base", "Faults", "MirrorEngine", "MirrorFormat"]),
 
     tests("BaseTests", ["Base"]),
+    tests("MirrorFormatTests", ["Base", "MirrorFormat"]),
+    tests("AssemblyTests", ["Base", "MirrorEngine", "MirrorFormat"]),
+    tests("PVTests", ["Base", "Legs", "MirrorFormat", "nbdmirror"]),
   ]
 )
