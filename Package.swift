@@ -65,6 +65,6 @@ let package = Package(
     tests("BaseTests", ["Base"]),
     tests("MirrorFormatTests", ["Base", "MirrorFormat"]),
     tests("AssemblyTests", ["Base", "MirrorEngine", "MirrorFormat"]),
-    tests("PVTests", ["Base", "Legs", "MirrorFormat", "nbdmirror"]),
+    tests("PVTests", ["Base", "Legs", "MirrorEngine", "MirrorFormat", "nbdmirror"]),
   ]
 )
