@@ -38,6 +38,18 @@ struct AssemblyMapTests {
     #expect(map.pagesToRewrite == [0])
   }
 
+  @Test("of three different sequences only the highest counts, wherever it is")
+  func highestOfThree() throws {
+    let mirror = try TestMirror(legs: 3)
+    for sequences: [UInt64] in [[4, 6, 5], [6, 5, 4], [4, 5, 6], [5, 4, 6], [4, 6, 4]] {
+      let maps = (0..<3).map { leg in
+        mirror.map(word: sequences[leg] == 6 ? 1 : 2, sequence: sequences[leg])
+      }
+      let map = try elect(mirror, [0, 1, 2], maps: [0: maps[0], 1: maps[1], 2: maps[2]])
+      #expect(map.words.allSatisfy { $0 == 1 } && map.conflictingPages == 0, "\(sequences)")
+    }
+  }
+
   @Test("a leg that is not online does not vote, but its sequences are passed")
   func returningLeg() throws {
     var mirror = try TestMirror(legs: 2)
