@@ -2,7 +2,7 @@
 
 /// A point in monotonic time, in nanoseconds since an origin the caller chose (boot in
 /// production, the start of the run in the simulator).
-public struct Instant: Equatable, Hashable, Comparable, Sendable {
+public struct Instant: BitwiseCopyable, Equatable, Hashable, Comparable, Sendable {
   /// Nanoseconds since the origin.
   public var nanoseconds: UInt64
 

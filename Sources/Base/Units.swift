@@ -4,7 +4,7 @@
 // offsets and counts are UInt64 inside a `ByteRange`, whose arithmetic is checked.
 
 /// A half-open range of bytes of the exported device (or of a leg, where said so).
-public struct ByteRange: Equatable, Hashable, Sendable, CustomStringConvertible {
+public struct ByteRange: BitwiseCopyable, Equatable, Hashable, Sendable, CustomStringConvertible {
   /// First byte.
   public var offset: UInt64
   /// Number of bytes.
@@ -38,7 +38,7 @@ public struct ByteRange: Equatable, Hashable, Sendable, CustomStringConvertible 
 }
 
 /// Index of a region of the mirror; a region is `regionBytes` long (the last may be shorter).
-public struct RegionIndex: Equatable, Hashable, Comparable, Sendable {
+public struct RegionIndex: BitwiseCopyable, Equatable, Hashable, Comparable, Sendable {
   /// Number of the region, from 0.
   public var raw: Int
 
@@ -51,7 +51,9 @@ public struct RegionIndex: Equatable, Hashable, Comparable, Sendable {
 }
 
 /// Place of a leg in the mirror: 0...7. The bit of a slot in a region word is `1 << raw`.
-public struct LegSlot: Equatable, Hashable, Comparable, Sendable, CustomStringConvertible {
+public struct LegSlot:
+  BitwiseCopyable, Equatable, Hashable, Comparable, Sendable, CustomStringConvertible
+{
   /// How many slots a mirror has.
   @inlinable public static var count: Int { 8 }
 
@@ -77,7 +79,7 @@ public struct LegSlot: Equatable, Hashable, Comparable, Sendable, CustomStringCo
 }
 
 /// A set of slots, one bit each: bit n is slot n, as in the region word.
-public struct LegSet: Equatable, Hashable, Sendable, CustomStringConvertible {
+public struct LegSet: BitwiseCopyable, Equatable, Hashable, Sendable, CustomStringConvertible {
   /// The bits.
   public var bits: UInt8
 

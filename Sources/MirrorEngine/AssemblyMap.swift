@@ -12,7 +12,7 @@
 //     lost on all legs: the same without the rest.
 //  4. On an offline leg intent counts as stale.
 //  5. With `--log core` intent is not on the disk: after an unclean stop every region has it, and
-//     an offline leg is stale everywhere.
+//     an offline or syncing leg is stale everywhere.
 //  6. On a leg whose own history was given up every region is stale.
 
 import Base
@@ -31,8 +31,8 @@ public struct AssemblyMap: Equatable, Sendable {
   /// slots without a leg. The next write goes to the other one.
   public private(set) var newestCopy: [[UInt8]]
   /// Pages that some online leg does not hold in this form, or of which it has an invalid copy.
-  /// Write them to both copies, one after the other, before the first write to a region: as long
-  /// as a copy is invalid the page is uncertain.
+  /// Write them before anything relies on them, to the copy that is not the newest: that makes an
+  /// invalid one valid. As long as a copy is invalid on every leg the page is uncertain.
   public private(set) var pagesToRewrite: [Int]
   /// Pages without a valid copy on any online leg.
   public private(set) var lostPages = 0
@@ -124,7 +124,9 @@ public struct AssemblyMap: Equatable, Sendable {
     let isMemoryLog = plan.logKind == .core
     let intentEverywhere: UInt16 = isMemoryLog && !plan.wasClean ? RegionWord.intent : 0
     let offline = UInt16(plan.offline.bits)
-    var staleEverywhere: UInt16 = isMemoryLog ? offline : 0
+    // A leg that was being copied to at an unclean stop: what it had got stood in memory only.
+    let unknown = plan.wasClean ? plan.offline : plan.incomplete
+    var staleEverywhere: UInt16 = isMemoryLog ? UInt16(unknown.bits) : 0
     for leg in plan.legs {
       guard let leg, leg.role == .diverged else { continue }
       staleEverywhere |= 1 << UInt16(leg.slot.raw)

@@ -13,7 +13,7 @@ import Base
 /// What the submitter calls a request; opaque to the engine, given back in effects.
 ///
 /// The server puts the reactor and its slot into it. 0 means "nobody" (`RequestToken.none`).
-public struct RequestToken: Equatable, Hashable, Sendable {
+public struct RequestToken: BitwiseCopyable, Equatable, Hashable, Sendable {
   /// The submitter's own value.
   public var raw: UInt64
 
@@ -25,9 +25,9 @@ public struct RequestToken: Equatable, Hashable, Sendable {
 }
 
 /// One client request, already validated: inside the device, permitted, flags known.
-public struct MirrorRequest: Sendable {
+public struct MirrorRequest: BitwiseCopyable, Sendable {
   /// What a client can ask of the mirror.
-  public enum Kind: UInt8, Sendable {
+  public enum Kind: UInt8, BitwiseCopyable, Sendable {
     /// Read into the request's buffer; the range is aligned to the block size.
     case read
     /// Write from the request's buffer; any range.
@@ -65,7 +65,7 @@ public struct MirrorRequest: Sendable {
 }
 
 /// The engine's name for one I/O on a leg; handed back with its completion, once.
-public struct IOToken: Equatable, Hashable, Sendable {
+public struct IOToken: BitwiseCopyable, Equatable, Hashable, Sendable {
   /// Slot and generation inside the engine; a stale token traps.
   public var raw: UInt64
 
@@ -74,7 +74,7 @@ public struct IOToken: Equatable, Hashable, Sendable {
 }
 
 /// Memory that an I/O reads into or writes from.
-public enum BufferReference: Equatable, Sendable {
+public enum BufferReference: BitwiseCopyable, Equatable, Sendable {
   /// The request's own buffer, `offset` bytes from the byte that stands for `range.offset`.
   case request(RequestToken, offset: UInt64)
   /// Engine memory, `offset` bytes from `Scratch.base`; always 4 KiB aligned.
@@ -84,7 +84,7 @@ public enum BufferReference: Equatable, Sendable {
 }
 
 /// What an I/O does on a leg.
-public enum IOKind: UInt8, Sendable {
+public enum IOKind: UInt8, BitwiseCopyable, Sendable {
   /// Read `count` bytes; a short read at the end of the leg is an error (`EIO`).
   case read
   /// Write `count` bytes.
@@ -98,7 +98,7 @@ public enum IOKind: UInt8, Sendable {
 }
 
 /// One I/O on a leg.
-public struct LegIO: Sendable {
+public struct LegIO: BitwiseCopyable, Sendable {
   /// To be handed back with the completion.
   public var token: IOToken
   /// The leg.
@@ -117,11 +117,11 @@ public struct LegIO: Sendable {
   public var owner: RequestToken
 }
 
-/// How a request ended, as an errno of the protocol's list: 0, EIO (5), ENOSPC (28), ESHUTDOWN (108).
+/// How a request ended, as an errno of the protocol: 0, EIO (5), ENOSPC (28), ESHUTDOWN (108).
 public typealias ReplyError = Int32
 
 /// What the engine wants done.
-public enum Effect: Sendable {
+public enum Effect: BitwiseCopyable, Sendable {
   /// Start this I/O; hand its completion back with `Engine.completed`.
   case io(LegIO)
   /// Copy bytes of the request's buffer (from `requestOffset` bytes after `range.offset`) into
@@ -129,6 +129,9 @@ public enum Effect: Sendable {
   case merge(owner: RequestToken, requestOffset: UInt64, scratchOffset: Int, count: Int)
   /// Zero these bytes of scratch memory, before any later effect of the same owner.
   case mergeZeros(owner: RequestToken, scratchOffset: Int, count: Int)
+  /// Give the request a fresh buffer of the same size before any later effect of the request: an
+  /// I/O of a failed leg may still write into the old one, which is kept until `release`.
+  case replaceBuffer(RequestToken)
   /// Answer the client. The buffer of a read holds the data if `error` is 0.
   case reply(RequestToken, error: ReplyError)
   /// The engine and the kernel are done with the request's buffer. Comes after its reply, at once
@@ -136,14 +139,15 @@ public enum Effect: Sendable {
   case release(RequestToken)
   /// Something an administrator wants to know.
   case event(MirrorEvent)
-  /// The leg is offline and no I/O on it is in flight: whoever holds its file may close it.
+  /// The leg is offline and no I/O on it is in flight: whoever holds its file may close it. Comes
+  /// exactly once each time a leg goes offline.
   case legIdle(LegSlot)
 }
 
 /// Something an administrator wants to know; the texts are the control plane's.
-public struct MirrorEvent: Sendable {
+public struct MirrorEvent: BitwiseCopyable, Sendable {
   /// What happened.
-  public enum Kind: UInt8, Sendable {
+  public enum Kind: UInt8, BitwiseCopyable, Sendable {
     /// A leg went offline by an error; `detail` is the errno (110: it did not answer in time).
     case legFailed
     /// A leg was removed by command.

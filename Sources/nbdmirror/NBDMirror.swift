@@ -12,7 +12,11 @@ struct NBDMirror: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "nbdmirror",
     abstract: "Export one block device that is mirrored over several legs.",
-    subcommands: [Create.self, Examine.self, Explain.self])
+    subcommands: [
+      Create.self, Serve.self, Examine.self, Explain.self, Status.self, ListLegs.self, Leg.self,
+      Resync.self,
+      Stop.self,
+    ])
 
   /// Parses, runs, exits.
   static func main() async {

@@ -143,6 +143,12 @@ struct AssemblyMapTests {
     #expect(unclean.regionsWithIntent == 3000)
     let degraded = try elect(mirror, [1], maps: maps, degraded: true)
     #expect(degraded.words.allSatisfy { $0 & 1 == 1 }, "an offline leg is stale everywhere")
+    mirror.commit(seenBy: 0, to: [0, 1], isClean: true) { $0[1].isSyncing = true }
+    let stopped = try elect(mirror, [0, 1], maps: maps)
+    #expect(stopped.words[2] == 2 && stopped.words[3] == 0, "a clean stop kept the stale bits")
+    mirror.labels[1].isClean = false
+    let crashed = try elect(mirror, [0, 1], maps: maps)
+    #expect(crashed.words.allSatisfy { $0 == intent | 2 }, "a syncing leg is stale everywhere")
   }
 
   @Test("a leg whose history was given up is stale everywhere")

@@ -1,0 +1,100 @@
+// What the engine is started with: the outcome of assembly, and the options.
+
+import Base
+import MirrorFormat
+
+/// How a leg is chosen for a read.
+public enum ReadPolicy: UInt8, Sendable {
+  /// The good legs in turn.
+  case roundRobin
+  /// The good leg with the fewest I/Os in flight; in turn where they are equal.
+  case leastPending
+}
+
+/// A leg that takes part from the start.
+public struct LegStart: Sendable {
+  /// Its place.
+  public var slot: LegSlot
+  /// The copy (0 or 1) that holds its newest label; the next one goes into the other.
+  public var labelCopy: Int
+
+  /// Describes a leg.
+  public init(slot: LegSlot, labelCopy: Int) {
+    self.slot = slot
+    self.labelCopy = labelCopy
+  }
+}
+
+/// The outcome of assembly and the options of the start.
+public struct EngineStart: Sendable {
+  /// Identity of the mirror.
+  public var setId: Identifier
+  /// Its name.
+  public var name: String
+  /// Where things stand on every PV.
+  public var layout: Layout
+  /// Whether the region map is kept on disk.
+  public var logKind: LogKind
+  /// The head's history.
+  public var lineage: Lineage
+  /// The head's table, 8 entries. A member listed online that is not in `legs` must have been
+  /// turned into `missing` by the caller (a degraded start).
+  public var members: [Member]
+  /// The legs that are online from the start.
+  public var legs: [LegStart]
+  /// Sequence for the next label, above all that are there.
+  public var nextLabelSequence: UInt64
+  /// The elected map, one word per region; bits of offline members already set where `intent` is.
+  public var words: [UInt16]
+  /// Highest sequence per page.
+  public var pageSequences: [UInt64]
+  /// Per page, bit n: copy 1 holds the newest image on slot n (else copy 0).
+  public var pageCopies: [UInt8]
+  /// Pages that are not identical on all online legs.
+  public var pagesToRewrite: [Bool]
+  /// The online set differs from what the head's table says (a degraded start, a chosen leg).
+  public var needsGeneration: Bool
+  /// When the mirror was made, seconds since 1970; copied into every label.
+  public var createdSeconds: UInt64
+  /// Limits of resync, from the label.
+  public var resyncMinBytesPerSecond: UInt64
+  /// 0: unlimited.
+  public var resyncMaxBytesPerSecond: UInt64
+  /// Nothing at all is written, not even labels.
+  public var isReadOnly = false
+  /// How legs are chosen.
+  public var readPolicy = ReadPolicy.leastPending
+  /// A leg that does not answer for so long fails.
+  public var legTimeoutNanoseconds: UInt64 = 8 * Nanoseconds.second
+  /// Requests in the engine at once, at most.
+  public var requestsMax = 4096
+  /// Where generation ids come from: 64 random bits in production.
+  public var seed: UInt64
+
+  /// Describes a start with the default options.
+  public init(
+    setId: Identifier, name: String, layout: Layout, logKind: LogKind, lineage: Lineage,
+    members: [Member], legs: [LegStart], nextLabelSequence: UInt64, words: [UInt16],
+    pageSequences: [UInt64],
+    pageCopies: [UInt8], pagesToRewrite: [Bool], needsGeneration: Bool, createdSeconds: UInt64,
+    resyncMinBytesPerSecond: UInt64, resyncMaxBytesPerSecond: UInt64, seed: UInt64
+  ) {
+    self.setId = setId
+    self.name = name
+    self.layout = layout
+    self.logKind = logKind
+    self.lineage = lineage
+    self.members = members
+    self.legs = legs
+    self.nextLabelSequence = nextLabelSequence
+    self.words = words
+    self.pageSequences = pageSequences
+    self.pageCopies = pageCopies
+    self.pagesToRewrite = pagesToRewrite
+    self.needsGeneration = needsGeneration
+    self.createdSeconds = createdSeconds
+    self.resyncMinBytesPerSecond = resyncMinBytesPerSecond
+    self.resyncMaxBytesPerSecond = resyncMaxBytesPerSecond
+    self.seed = seed
+  }
+}

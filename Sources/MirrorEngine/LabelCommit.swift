@@ -1,0 +1,179 @@
+// The label commit: who is a member becomes durable, before anything is acked under it.
+//
+// | from                | to                  | performed by                                    |
+// | wanted              | in flight           | startLabelCommit                                |
+// | in flight           | recorded            | labelFinished, if a leg has it                  |
+// | in flight           | wanted (retry)      | labelFinished, if none has it: waiters get EIO  |
+//
+// Each leg has two copies of its label. The commit is recorded when the first is durable on every
+// leg; the same label, one sequence higher, then goes to the other copy, so that one rotten sector
+// never takes the newest generation with it. Both writes belong to the one commit in flight.
+//
+// A leg that fails its label goes offline like any other; the next commit, with the next
+// generation, excludes it.
+
+import Base
+import MirrorFormat
+
+extension Engine {
+  mutating func startLabelCommit() {
+    guard membership.needsCommit, !membership.isInFlight, !start.isReadOnly else { return }
+    guard !labelWaiters.isEmpty || now >= membership.retryAt else { return }
+    let joiners = joinersReady
+    let targets = online.union(joiners)
+    guard units.smallFree >= targets.count else { return }
+    if targets != membership.recordedOnline || membership.needsGeneration {
+      let id = Identifier(high: random.next(), low: random.next())
+      membership.lineage = membership.lineage.successor(id: id)
+      membership.needsGeneration = false
+      noteOfflineSince()
+    }
+    membership.needsCommit = false
+    membership.isInFlight = true
+    membership.stagedOnline = targets
+    membership.stagedJoining = joiners
+    membership.stagedGeneration = membership.lineage.current.counter
+    membership.stagedClean = membership.wantsClean
+    membership.stagedMembers = memberTable(listing: targets)
+    membership.isSecondCopy = false
+    writeLabels(targets)
+  }
+
+  private mutating func writeLabels(_ targets: LegSet) {
+    membership.awaited = targets
+    membership.written = .none
+    membership.failed = .none
+    var rest = targets
+    while let leg = rest.popFirst() { writeLabel(leg) }
+    membership.nextSequence += 1
+  }
+
+  /// Legs that went offline under the generation before this one.
+  private mutating func noteOfflineSince() {
+    for index in 0..<LegSlot.count
+    where legs[index].phase == .offline && legs[index].offlineSince == 0 {
+      legs[index].offlineSince = membership.lineage.current.counter
+    }
+  }
+
+  private func memberTable(listing listed: LegSet) -> [Member] {
+    (0..<LegSlot.count).map { index in
+      let leg = legs[index]
+      let slot = LegSlot(index)
+      if listed.contains(slot) {
+        return Member(
+          legId: leg.legId, state: .online, isWriteMostly: leg.isWriteMostly,
+          isSyncing: map.staleCounts[index] > 0, offlineSince: 0)
+      }
+      guard leg.phase != .vacant, !(leg.phase == .joining && leg.isNew) else { return .vacant }
+      return Member(
+        legId: leg.legId, state: leg.offlineState, isWriteMostly: leg.isWriteMostly,
+        offlineSince: leg.offlineSince)
+    }
+  }
+
+  private mutating func writeLabel(_ leg: LegSlot) {
+    guard let unit = units.takeSmall() else {
+      preconditionFailure("startLabelCommit counted the free units")
+    }
+    let copy = 1 - legs[leg.index].labelCopy
+    let label = Label(
+      sequence: membership.nextSequence, setId: start.setId, name: start.name,
+      legId: legs[leg.index].legId, slot: leg, lineage: membership.lineage,
+      members: membership.stagedMembers,
+      layout: start.layout, logKind: start.logKind, isClean: membership.stagedClean,
+      createdSeconds: start.createdSeconds,
+      resyncMinBytesPerSecond: start.resyncMinBytesPerSecond,
+      resyncMaxBytesPerSecond: start.resyncMaxBytesPerSecond)
+    let offset = ScratchUnits.offset(unit)
+    scratch.withBytes(at: offset, count: Layout.pageBytes) { label.encode(into: &$0) }
+    issue(
+      .write, on: leg, offset: Layout.labelOffset(copy: copy), count: UInt64(Layout.pageBytes),
+      buffer: .scratch(offset: offset), isDurable: true, purpose: .label, subject: 0, owner: .none,
+      unit: unit)
+    units.release(unit)  // Only the I/O holds it from here on.
+  }
+
+  mutating func labelCompleted(_ leg: LegSlot, error: Int32) {
+    guard membership.isInFlight, membership.awaited.contains(leg) else { return }
+    membership.awaited.remove(leg)
+    if error == 0 {
+      legs[leg.index].labelCopy = 1 - legs[leg.index].labelCopy
+      membership.written.insert(leg)
+    } else {
+      membership.failed.insert(leg)
+    }
+    if membership.awaited.isEmpty { labelFinished() }
+  }
+
+  /// One copy is written, or given up, on every leg.
+  mutating func labelFinished() {
+    membership.isInFlight = false
+    if membership.isSecondCopy {
+      failLegsOfLabel()
+      return
+    }
+    failLegsOfLabel()
+    // A leg that failed its label and has to stay is the last that has some region: as long as
+    // it cannot say who is a member, nothing that depends on that may be acked.
+    guard !membership.written.intersection(online.union(joiningLegs)).isEmpty,
+      membership.failed.intersection(online).isEmpty
+    else {
+      membership.needsCommit = true
+      membership.retryAt = now.advanced(byNanoseconds: Nanoseconds.second)
+      if stop == .labelling { stop = .stopped }
+      failLabelWaiters()
+      return
+    }
+    labelRecorded()
+    // The waiters go on; the second copy follows. Without room for it the next commit writes it.
+    let targets = membership.stagedOnline.intersection(online)
+    if units.smallFree >= targets.count {
+      membership.isInFlight = true
+      membership.isSecondCopy = true
+      writeLabels(targets)
+    }
+  }
+
+  private mutating func failLegsOfLabel() {
+    var failed = membership.failed
+    while let leg = failed.popFirst() {
+      if legs[leg.index].phase == .joining {
+        failJoin(leg)
+      } else {
+        failLeg(leg, .failed, errno: Errno.eio)
+      }
+    }
+  }
+
+  private mutating func labelRecorded() {
+    let staged = membership.stagedOnline
+    if staged != membership.recordedOnline || !membership.isOpenRecorded {
+      note(MirrorEvent(.generationRecorded, detail: membership.stagedGeneration))
+    }
+    membership.recordedOnline = staged
+    membership.isOpenRecorded = !membership.stagedClean
+    membership.isCleanRecorded = membership.stagedClean
+    var joined = membership.stagedJoining.intersection(membership.written)
+    while let leg = joined.popFirst() { finishJoin(leg) }
+    if online != staged { membership.needsCommit = true }
+    while let index = labelWaiters.pop() { ready.push(index) }
+  }
+
+  private mutating func failLabelWaiters() {
+    while let index = labelWaiters.pop() {
+      let operation = Int(index)
+      operations[operation].error = Errno.eio
+      switch operations[operation].kind {
+      case .flush: answer(operation)
+      case .copy: failCopyWindow(operation)
+      case .read, .write, .zero, .trim:
+        if operations[operation].cursor == operations[operation].range.count {
+          answer(operation)  // Its data are written; only its flush could not be vouched for.
+        } else {
+          failChunk(operation, error: Errno.eio)
+        }
+      }
+    }
+  }
+}

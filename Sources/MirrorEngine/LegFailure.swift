@@ -1,0 +1,153 @@
+// Legs that go offline, and legs that come (back).
+//
+// Going offline has effect in memory at once: no new I/O, nobody waits for the old. It is stale
+// from then on in every region whose intent is set (its cache may have died with it) and in every
+// region that is written. The label that says so follows; acks wait for it.
+//
+// Coming back: first our whole map goes to the leg, then one label commit makes it online. It is
+// syncing then: its stale bits stand in the map until copies have cleared them.
+
+import Base
+import MirrorFormat
+
+extension Engine {
+  /// Whether the mirror can do without `slot`: every region has another good online leg.
+  func canLose(_ slot: LegSlot) -> Bool {
+    let others = online.subtracting(LegSet(slot))
+    guard !others.isEmpty else { return false }
+    var rest = others
+    while let leg = rest.popFirst() {
+      if map.staleCounts[leg.index] == 0 { return true }
+    }
+    for region in 0..<map.layout.regionCount {
+      let stale = map.stale(region)
+      if !stale.contains(slot), others.subtracting(stale).isEmpty { return false }
+    }
+    return true
+  }
+
+  /// Takes a leg offline unless it holds the only good copy of something; true if it is offline.
+  @discardableResult
+  mutating func failLeg(_ slot: LegSlot, _ state: MemberState, errno: Int32) -> Bool {
+    guard online.contains(slot) else { return true }
+    guard canLose(slot) else { return false }
+    online.remove(slot)
+    suspects.remove(slot)
+    legs[slot.index].phase = .offline
+    legs[slot.index].offlineState = state
+    legs[slot.index].offlineSince = 0
+    let stale = UInt16(LegSet(slot).bits)
+    if map.intentCount > 0 {
+      for region in 0..<map.layout.regionCount where map.hasIntent(region) {
+        map.setBits(stale, in: region)
+      }
+    }
+    if online.count == 1 { map.resolveAll() }
+    membership.needsCommit = true
+    note(
+      state == .removed
+        ? MirrorEvent(.legRemoved, leg: slot)
+        : MirrorEvent(.legFailed, leg: slot, detail: UInt64(errno)))
+    stopWaiting(for: slot)
+    if legs[slot.index].inFlight == 0 { emit(.legIdle(slot)) }
+    return true
+  }
+
+  /// Nobody waits any more for I/O that is still with the leg.
+  private mutating func stopWaiting(for slot: LegSlot) {
+    var index = lock.first
+    while index >= 0 {
+      let operation = Int(index)
+      if operations[operation].awaited.contains(slot) {
+        operations[operation].awaited.remove(slot)
+        if operations[operation].awaited.isEmpty { orphaned.push(index) }
+      }
+      index = operations[operation].nextLocked
+    }
+    copier.drop(slot)
+    if log.isInFlight, log.awaited.contains(slot) {
+      log.awaited.remove(slot)
+      if log.awaited.isEmpty { logBatchFinished() }
+    }
+    if membership.isInFlight, membership.awaited.contains(slot) {
+      membership.awaited.remove(slot)
+      if membership.awaited.isEmpty { labelFinished() }
+    }
+    if flushes.isInFlight, flushes.awaited.contains(slot) {
+      flushes.awaited.remove(slot)
+      if flushes.awaited.isEmpty { flushRoundFinished() }
+    }
+  }
+
+  /// Fails legs on which an I/O is older than the leg timeout (promise P5).
+  mutating func failOverdueLegs() {
+    guard recordsInUse > 0, start.legTimeoutNanoseconds > 0 else { return }
+    var overdue = LegSet.none
+    for record in records where record.purpose != .free {
+      if now.nanoseconds(since: record.start) >= start.legTimeoutNanoseconds {
+        overdue.insert(record.leg)
+      }
+    }
+    while let leg = overdue.popFirst() {
+      if legs[leg.index].phase == .joining {
+        failJoin(leg)
+      } else {
+        failLeg(leg, .failed, errno: Errno.etimedout)
+      }
+    }
+  }
+
+  // MARK: Joining
+
+  /// Starts to bring a leg in: every page of the map goes to it with the next commits.
+  mutating func beginJoin(_ slot: LegSlot) {
+    precondition(legs[slot.index].inFlight == 0, "a late write must never land on newer data")
+    legs[slot.index].phase = .joining
+    legs[slot.index].readErrorsSinceJoin = 0
+    if isLogged {
+      for page in 0..<map.layout.pageCount {
+        map.markDirty(page: page)
+        log.joinPages.insert(page)
+      }
+      log.wantsCommit = true
+    } else {
+      membership.needsCommit = true
+    }
+  }
+
+  /// Pages of the batch that went to every joining leg are done; after the last one the label.
+  mutating func countJoined(pages: [Int32]) {
+    guard log.joinPages.count > 0 else { return }
+    let joining = joiningLegs
+    guard !joining.isEmpty, log.legs.isSuperset(of: joining) else { return }
+    for page in pages { log.joinPages.remove(Int(page)) }
+    if log.joinPages.count == 0 { membership.needsCommit = true }
+  }
+
+  /// Joining legs that have the whole map.
+  var joinersReady: LegSet { log.joinPages.count == 0 ? joiningLegs : .none }
+
+  /// The label that lists it online is durable.
+  mutating func finishJoin(_ slot: LegSlot) {
+    guard legs[slot.index].phase == .joining else { return }
+    legs[slot.index].phase = .online
+    legs[slot.index].isNew = false
+    legs[slot.index].offlineSince = 0
+    online.insert(slot)
+    note(MirrorEvent(.legOnline, leg: slot, detail: map.staleBytes(slot)))
+    copier.restart()
+  }
+
+  /// It failed before it was in.
+  mutating func failJoin(_ slot: LegSlot) {
+    guard legs[slot.index].phase == .joining else { return }
+    legs[slot.index].phase = legs[slot.index].isNew ? .vacant : .offline
+    legs[slot.index].offlineState = .failed
+    // A label in flight may list it online already: the next one must not.
+    membership.needsCommit = true
+    note(MirrorEvent(.legFailed, leg: slot, detail: UInt64(Errno.eio)))
+    stopWaiting(for: slot)
+    if joiningLegs.isEmpty { log.joinPages.removeAll() }
+    if legs[slot.index].inFlight == 0 { emit(.legIdle(slot)) }
+  }
+}

@@ -1,0 +1,127 @@
+// The log commit: dirty pages of the region map, one batch in flight, the rest gathers.
+//
+// Every page of a batch goes to every online leg (and to joining ones), durable, into the copy that
+// does not hold the leg's newest image. A leg that fails a page goes offline; if one that failed
+// has to stay online, the whole batch counts as failed: a bit is durable in the log of *every*
+// online leg or not at all.
+
+import Base
+import MirrorFormat
+
+extension Engine {
+  mutating func startLogCommit() {
+    guard isLogged || stop == .committing, !log.isInFlight, map.dirtyPages.count > 0 else {
+      if map.dirtyPages.count == 0, !log.isInFlight { wakeLogWaiters() }
+      return
+    }
+    guard !log.waiters.isEmpty || (log.wantsCommit && now >= log.retryAt) else { return }
+    let targets = online.union(joiningLegs)
+    log.batch.removeAll(keepingCapacity: true)
+    log.batchUnits.removeAll(keepingCapacity: true)
+    var from = 0
+    while log.batch.count < RegionLog.batchPagesMax, units.smallFree > 2 * LegSlot.count,
+      let page = map.dirtyPages.first(from: from)
+    {
+      guard let unit = units.takeSmall() else { break }
+      log.batch.append(Int32(page))
+      log.batchUnits.append(unit)
+      from = page + 1
+    }
+    guard !log.batch.isEmpty else { return }
+    log.isInFlight = true
+    log.legs = targets
+    log.awaited = targets
+    log.failed = .none
+    for slot in 0..<LegSlot.count { log.outstanding[slot] = 0 }
+    for position in log.batch.indices { writePage(position, to: targets) }
+    if map.dirtyPages.count == 0 { log.wantsCommit = false }
+  }
+
+  private mutating func writePage(_ position: Int, to targets: LegSet) {
+    let page = Int(log.batch[position])
+    let unit = log.batchUnits[position]
+    map.stage(page: page)
+    log.sequences[page] += 1
+    let sequence = log.sequences[page]
+    let offset = ScratchUnits.offset(unit)
+    let setId = start.setId
+    scratch.withBytes(at: offset, count: Layout.pageBytes) { bytes in
+      RegionMapPage.encode(
+        page: page, sequence: sequence, setId: setId, words: map.staged,
+        firstWord: page * Layout.wordsPerPage, into: &bytes)
+    }
+    var rest = targets
+    while let leg = rest.popFirst() {
+      let copy = log.copies[page] & (1 << leg.raw) == 0 ? 1 : 0
+      log.outstanding[leg.index] += 1
+      issue(
+        .write, on: leg, offset: start.layout.pageOffset(page: page, copy: copy),
+        count: UInt64(Layout.pageBytes), buffer: .scratch(offset: offset), isDurable: true,
+        purpose: .log, subject: page, owner: .none, unit: unit)
+    }
+  }
+
+  mutating func logPageCompleted(page: Int, _ leg: LegSlot, error: Int32) {
+    guard log.isInFlight, log.awaited.contains(leg) else { return }
+    if error == 0 {
+      log.copies[page] ^= 1 << leg.raw
+    } else {
+      log.failed.insert(leg)
+    }
+    log.outstanding[leg.index] -= 1
+    if log.outstanding[leg.index] == 0 {
+      log.awaited.remove(leg)
+      if log.awaited.isEmpty { logBatchFinished() }
+    }
+  }
+
+  mutating func logBatchFinished() {
+    log.isInFlight = false
+    for unit in log.batchUnits { units.release(unit) }
+    var failed = log.failed
+    while let leg = failed.popFirst() {
+      if legs[leg.index].phase == .joining {
+        failJoin(leg)
+      } else {
+        failLeg(leg, .failed, errno: Errno.eio)
+      }
+    }
+    let isGood = log.failed.intersection(online).isEmpty
+    for page in log.batch {
+      if isGood { map.commit(page: Int(page)) } else { map.fail(page: Int(page)) }
+    }
+    if isGood {
+      countJoined(pages: log.batch)
+      wakeLogWaiters()
+    } else {
+      // The last good leg takes no log: nothing may be written. The next write tries again.
+      log.retryAt = now.advanced(byNanoseconds: Nanoseconds.second)
+      if stop == .committing { stop = .stopped }
+      failLogWaiters()
+    }
+  }
+
+  /// Everybody looks again whether its bits are durable; who finds them not parks again.
+  private mutating func wakeLogWaiters() {
+    while let index = log.waiters.pop() { ready.push(index) }
+  }
+
+  private mutating func failLogWaiters() {
+    while let index = log.waiters.pop() {
+      let operation = Int(index)
+      if operations[operation].kind == .copy {
+        failCopyWindow(operation)
+      } else {
+        failChunk(operation, error: Errno.eio)
+      }
+    }
+  }
+
+  var joiningLegs: LegSet {
+    var set = LegSet.none
+    for index in 0..<LegSlot.count where legs[index].phase == .joining {
+      set.insert(LegSlot(index))
+    }
+    return set
+  }
+}

@@ -1,0 +1,112 @@
+// Who is a member, as it is (legs' phases), as it will be (staged label) and as it is recorded.
+//
+// 1. `recordedOnline` is what the newest label that is durable on every online leg lists online;
+//    an ack waits until every leg in it has the write, or is durably stale there (`excused`).
+// 2. One label commit is in flight; changes meanwhile ask for another one after it.
+// 3. A label that lists another online set than the one before has a new generation id, made
+//    here, and is written before anything is acked under it.
+// 4. Nothing of the working state is taken from the staged label before it is durable.
+
+import Base
+import MirrorFormat
+
+struct Membership {
+  var lineage: Lineage
+  var recordedOnline: LegSet
+  /// Sequence of the next label, the same on every leg and above all that any leg has.
+  var nextSequence: UInt64
+  /// The label that says the mirror is open (not clean) is durable; no data is written before.
+  var isOpenRecorded = false
+  var needsCommit = false
+  var needsGeneration = false
+  /// The next label says `clean`: only the stop asks for it, when everything else is at rest.
+  var wantsClean = false
+  var isCleanRecorded = false
+  /// Not before this time, after a failure.
+  var retryAt = Instant.zero
+
+  // The commit in flight.
+  var isInFlight = false
+  var stagedOnline = LegSet.none
+  var stagedJoining = LegSet.none
+  var stagedGeneration: UInt64 = 0
+  var stagedClean = false
+  var stagedMembers: [Member] = []
+  /// The commit is recorded and writes the other copy of the label.
+  var isSecondCopy = false
+  var awaited = LegSet.none
+  var written = LegSet.none
+  var failed = LegSet.none
+
+  init(lineage: Lineage, recordedOnline: LegSet, nextSequence: UInt64) {
+    self.lineage = lineage
+    self.nextSequence = nextSequence
+    self.recordedOnline = recordedOnline
+  }
+}
+
+/// The commit of region map pages: one batch in flight, the rest gathers.
+struct RegionLog: ~Copyable {
+  static let batchPagesMax = 32
+
+  /// Highest sequence per page.
+  var sequences: [UInt64]
+  /// Per page, bit n: copy 1 is the newest on slot n.
+  var copies: [UInt8]
+  /// Operations parked until bits are durable.
+  var waiters: FixedFIFO<Int32>
+  /// Pages that the joining legs have not all got yet.
+  var joinPages: RegionBits
+  /// Dirty pages should be written although nobody waits for them.
+  var wantsCommit = false
+  /// Not before this time, after a failure without waiters.
+  var retryAt = Instant.zero
+
+  var isInFlight = false
+  var batch: [Int32] = []
+  var batchUnits: [Int32] = []
+  var legs = LegSet.none
+  var awaited = LegSet.none
+  var failed = LegSet.none
+  var outstanding = [Int32](repeating: 0, count: LegSlot.count)
+
+  init(sequences: [UInt64], copies: [UInt8], operations: Int) {
+    joinPages = RegionBits(regions: sequences.count)
+    self.sequences = sequences
+    self.copies = copies
+    waiters = FixedFIFO(capacity: operations, filler: -1)
+    batch.reserveCapacity(RegionLog.batchPagesMax)
+    batchUnits.reserveCapacity(RegionLog.batchPagesMax)
+  }
+}
+
+/// The flush of all online legs: one round in flight, who comes meanwhile joins the next.
+struct FlushRounds: ~Copyable {
+  var isInFlight = false
+  var awaited = LegSet.none
+  var flushed = LegSet.none
+  var failed = LegSet.none
+  var excused = LegSet.none
+  /// Operations served by the round in flight, and by the next.
+  var current: FixedFIFO<Int32>
+  var next: FixedFIFO<Int32>
+  /// What the engine itself wants of the round in flight, and of the next.
+  var currentPurposes = Purposes()
+  var nextPurposes = Purposes()
+  /// The last leg's flush failed: what it held in its cache may be lost.
+  var isLatched = false
+
+  /// Engine-internal reasons for a round.
+  struct Purposes: BitwiseCopyable {
+    var clearsIntent = false
+    var finishesCopies = false
+    var stops = false
+
+    var isEmpty: Bool { !clearsIntent && !finishesCopies && !stops }
+  }
+
+  init(operations: Int) {
+    current = FixedFIFO(capacity: operations, filler: -1)
+    next = FixedFIFO(capacity: operations, filler: -1)
+  }
+}

@@ -1,0 +1,259 @@
+// The region map: one 16-bit word per region, which legs are stale there and whether a write may
+// be in flight; and what of it is durable.
+//
+// 1. `words` is what is true; `durable` is what the log of every online leg is known to hold.
+// 2. A page whose image is in flight may be on disk as it was or as it is in the image (`staged`):
+//    a bit counts as durable only if it is set in both.
+// 3. `pendingWrites` of a region is not 0 while anything may be written there; its `intent` is then
+//    neither cleared nor on its way to be.
+// 4. `unresolved` (memory only): the legs may differ although no write is in flight; reads are
+//    served by one leg and written to the others before the reply. Unresolved implies `intent`.
+// 5. `staleCounts` are the numbers of set stale bits, kept with every change.
+
+import Base
+import MirrorFormat
+
+/// A bit per region.
+struct RegionBits: ~Copyable {
+  private var bits: [UInt64]
+  private(set) var count = 0
+
+  init(regions: Int) { bits = Array(repeating: 0, count: (regions + 63) / 64) }
+
+  func contains(_ region: Int) -> Bool { bits[region >> 6] & (1 << UInt64(region & 63)) != 0 }
+
+  mutating func insert(_ region: Int) {
+    let mask: UInt64 = 1 << UInt64(region & 63)
+    if bits[region >> 6] & mask == 0 {
+      bits[region >> 6] |= mask
+      count += 1
+    }
+  }
+
+  mutating func remove(_ region: Int) {
+    let mask: UInt64 = 1 << UInt64(region & 63)
+    if bits[region >> 6] & mask != 0 {
+      bits[region >> 6] &= ~mask
+      count -= 1
+    }
+  }
+
+  mutating func removeAll() {
+    guard count > 0 else { return }
+    for index in bits.indices { bits[index] = 0 }
+    count = 0
+  }
+
+  /// The first region of the set that is not below `region`.
+  func first(from region: Int) -> Int? {
+    guard count > 0, region >> 6 < bits.count else { return nil }
+    var index = region >> 6
+    var word = bits[index] & (UInt64.max << UInt64(region & 63))
+    while word == 0 {
+      index += 1
+      if index == bits.count { return nil }
+      word = bits[index]
+    }
+    return index << 6 + word.trailingZeroBitCount
+  }
+}
+
+struct RegionMap: ~Copyable {
+  let layout: Layout
+  let regionShift: UInt64
+  private(set) var words: [UInt16]
+  private(set) var durable: [UInt16]
+  private(set) var staged: [UInt16]
+  private(set) var pendingWrites: [UInt16]
+  private(set) var staleCounts = [Int](repeating: 0, count: LegSlot.count)
+  private(set) var intentCount = 0
+  var touched: RegionBits
+  private(set) var unresolved: RegionBits
+  /// Pages whose words differ from what was last made durable.
+  private(set) var dirtyPages: RegionBits
+  private(set) var pageInFlight: [Bool]
+
+  init(layout: Layout, words: [UInt16]) {
+    let regions = layout.regionCount
+    precondition(words.count == regions, "a map has one word per region")
+    self.layout = layout
+    regionShift = UInt64(layout.regionBytes.trailingZeroBitCount)
+    self.words = words
+    durable = Array(repeating: 0, count: regions)
+    staged = Array(repeating: 0, count: regions)
+    pendingWrites = Array(repeating: 0, count: regions)
+    touched = RegionBits(regions: regions)
+    unresolved = RegionBits(regions: regions)
+    dirtyPages = RegionBits(regions: layout.pageCount)
+    pageInFlight = Array(repeating: false, count: layout.pageCount)
+    for word in words {
+      if word & RegionWord.intent != 0 { intentCount += 1 }
+      var stale = LegSet(bits: UInt8(truncatingIfNeeded: word))
+      while let slot = stale.popFirst() { staleCounts[slot.index] += 1 }
+    }
+  }
+
+  // MARK: Geometry
+
+  func regions(of range: ByteRange) -> ClosedRange<Int> {
+    Int(range.offset >> regionShift)...Int((range.end - 1) >> regionShift)
+  }
+
+  func range(of region: Int) -> ByteRange {
+    let offset = UInt64(region) << regionShift
+    return ByteRange(offset: offset, count: min(layout.regionBytes, layout.sizeBytes - offset))
+  }
+
+  func page(of region: Int) -> Int { region / Layout.wordsPerPage }
+
+  func regions(ofPage page: Int) -> Range<Int> {
+    let first = page * Layout.wordsPerPage
+    return first..<min(first + Layout.wordsPerPage, words.count)
+  }
+
+  // MARK: What is true
+
+  func stale(_ region: Int) -> LegSet { LegSet(bits: UInt8(truncatingIfNeeded: words[region])) }
+
+  func hasIntent(_ region: Int) -> Bool { words[region] & RegionWord.intent != 0 }
+
+  /// Legs of `candidates` that are stale in no region of `range`.
+  func good(_ candidates: LegSet, in range: ByteRange) -> LegSet {
+    var stale: UInt8 = 0
+    for region in regions(of: range) { stale |= UInt8(truncatingIfNeeded: words[region]) }
+    return LegSet(bits: candidates.bits & ~stale)
+  }
+
+  func isUnresolved(_ range: ByteRange) -> Bool {
+    guard unresolved.count > 0 else { return false }
+    let span = regions(of: range)
+    guard let region = unresolved.first(from: span.lowerBound) else { return false }
+    return region <= span.upperBound
+  }
+
+  /// Bytes of all regions in which `slot` is stale, and their number of the last, shorter region
+  /// taken into account.
+  func staleBytes(_ slot: LegSlot) -> UInt64 {
+    let full = UInt64(staleCounts[slot.index]) << regionShift
+    guard let last = words.indices.last, stale(last).contains(slot) else { return full }
+    return full - (layout.regionBytes - range(of: last).count)
+  }
+
+  mutating func setBits(_ bits: UInt16, in region: Int) {
+    let old = words[region]
+    let new = old | bits
+    guard new != old else { return }
+    words[region] = new
+    dirtyPages.insert(page(of: region))
+    if (old ^ new) & RegionWord.intent != 0 { intentCount += 1 }
+    var added = LegSet(bits: UInt8(truncatingIfNeeded: old ^ new))
+    while let slot = added.popFirst() { staleCounts[slot.index] += 1 }
+  }
+
+  mutating func clearStale(_ legs: LegSet, in region: Int) {
+    let old = words[region]
+    let new = old & ~UInt16(legs.bits)
+    guard new != old else { return }
+    words[region] = new
+    dirtyPages.insert(page(of: region))
+    var removed = LegSet(bits: UInt8(truncatingIfNeeded: old ^ new))
+    while let slot = removed.popFirst() { staleCounts[slot.index] -= 1 }
+  }
+
+  /// Clears `intent` and, in the same update, marks the offline legs stale: on an offline leg
+  /// `intent` counted as stale until now.
+  mutating func clearIntent(in region: Int, offline: LegSet) {
+    precondition(pendingWrites[region] == 0, "intent is cleared only where nothing is written")
+    precondition(!unresolved.contains(region), "an unresolved region keeps its intent")
+    guard hasIntent(region) else { return }
+    setBits(UInt16(offline.bits), in: region)
+    words[region] &= ~RegionWord.intent
+    intentCount -= 1
+    dirtyPages.insert(page(of: region))
+  }
+
+  mutating func markUnresolved(_ region: Int) {
+    precondition(hasIntent(region), "an unresolved region has intent")
+    unresolved.insert(region)
+  }
+
+  /// One leg is left: what it holds is the truth.
+  mutating func resolveAll() { unresolved.removeAll() }
+
+  mutating func resolve(_ region: Int) { unresolved.remove(region) }
+
+  mutating func retain(_ range: ByteRange) {
+    for region in regions(of: range) {
+      pendingWrites[region] += 1
+      touched.insert(region)
+    }
+  }
+
+  mutating func release(_ range: ByteRange) {
+    for region in regions(of: range) {
+      precondition(pendingWrites[region] > 0, "a region is released once per write")
+      pendingWrites[region] -= 1
+    }
+  }
+
+  // MARK: What is durable
+
+  /// Whether all of `bits` are durable in every region of `range`; where not, they are set in
+  /// `words`, so that the next commit carries them.
+  mutating func require(_ bits: UInt16, in range: ByteRange) -> Bool {
+    var isDurable = true
+    for region in regions(of: range) where !isDurableBits(bits, in: region) {
+      setBits(bits, in: region)
+      dirtyPages.insert(page(of: region))
+      isDurable = false
+    }
+    return isDurable
+  }
+
+  func isDurableBits(_ bits: UInt16, in region: Int) -> Bool {
+    guard durable[region] & bits == bits else { return false }
+    return !pageInFlight[page(of: region)] || staged[region] & bits == bits
+  }
+
+  /// Legs whose stale bit is durable in every region of `range`.
+  func durablyStale(in range: ByteRange) -> LegSet {
+    var bits = LegSet(bits: 0xff)
+    for region in regions(of: range) {
+      bits.bits &= UInt8(truncatingIfNeeded: durable[region])
+      if pageInFlight[page(of: region)] {
+        bits.bits &= UInt8(truncatingIfNeeded: staged[region])
+      }
+    }
+    return bits
+  }
+
+  mutating func markDirty(page: Int) { dirtyPages.insert(page) }
+
+  /// The map of `page` is on every online leg exactly as in `words`.
+  mutating func assumeDurable(page: Int) {
+    for region in regions(ofPage: page) { durable[region] = words[region] }
+  }
+
+  /// Takes the image of `page` that is about to be written.
+  mutating func stage(page: Int) {
+    precondition(!pageInFlight[page], "a page is written by one commit at a time")
+    for region in regions(ofPage: page) { staged[region] = words[region] }
+    pageInFlight[page] = true
+    dirtyPages.remove(page)
+  }
+
+  /// The image is durable on every online leg.
+  mutating func commit(page: Int) {
+    precondition(pageInFlight[page], "only an image in flight can be committed")
+    for region in regions(ofPage: page) { durable[region] = staged[region] }
+    pageInFlight[page] = false
+  }
+
+  /// Nobody knows whether the image reached the disk: what counts is what is in both.
+  mutating func fail(page: Int) {
+    precondition(pageInFlight[page], "only an image in flight can fail")
+    for region in regions(ofPage: page) { durable[region] &= staged[region] }
+    pageInFlight[page] = false
+    dirtyPages.insert(page)
+  }
+}

@@ -1,0 +1,191 @@
+// The write path: intent before data, all legs in parallel, the decision, the ack rule.
+//
+// startWrite -> (label open) -> (log durable) -> (block read and merged) -> issueWrites
+//   -> writeFinished (per leg) -> decideWrite -> (stale bits durable) -> tryAck -> chunkDone
+
+import Base
+import MirrorFormat
+
+extension Engine {
+  /// `intent`, and `stale` of every member that will not get the write.
+  var protection: UInt16 { RegionWord.intent | UInt16(offlineMembers.bits) }
+
+  mutating func startWrite(_ index: Int) {
+    guard membership.isOpenRecorded else {
+      operations[index].phase = .awaitingOpen
+      membership.needsCommit = true
+      labelWaiters.push(Int32(index))
+      return
+    }
+    retainRegions(index)
+    guard requireBits(protection, in: operations[index].chunk) else {
+      park(index, .awaitingLog)
+      return
+    }
+    if operations[index].isPartial, !operations[index].isBlockRead {
+      readBlock(index)
+      return
+    }
+    operations[index].excused = offlineMembers
+    issueWrites(index, to: online)
+  }
+
+  /// Whether the bits are durable (or need not be: `--log core`); sets them where not.
+  mutating func requireBits(_ bits: UInt16, in range: ByteRange) -> Bool {
+    if isLogged { return map.require(bits, in: range) }
+    for region in map.regions(of: range) { map.setBits(bits, in: region) }
+    return true
+  }
+
+  /// Parks the operation until the next log commit.
+  mutating func park(_ index: Int, _ phase: Operation.Phase) {
+    operations[index].phase = phase
+    log.waiters.push(Int32(index))
+  }
+
+  /// Reads the block that a partial write is merged into.
+  mutating func readBlock(_ index: Int) {
+    if operations[index].scratchBlock < 0 {
+      guard units.smallFree > ScratchUnits.smallReserved, let unit = units.takeSmall() else {
+        operations[index].phase = .awaitingScratch
+        scratchWaiters.push(Int32(index))
+        return
+      }
+      operations[index].scratchBlock = unit
+    }
+    let chunk = operations[index].chunk
+    let candidates = map.good(online, in: chunk).subtracting(operations[index].tried)
+    guard let leg = chooseLeg(candidates) else {
+      failChunk(index, error: Errno.eio)
+      return
+    }
+    operations[index].phase = .reading
+    operations[index].awaited = LegSet(leg)
+    let unit = operations[index].scratchBlock
+    issue(
+      .read, on: leg, offset: start.layout.dataOffset + chunk.offset, count: chunk.count,
+      buffer: .scratch(offset: ScratchUnits.offset(unit)), purpose: .operation, subject: index,
+      owner: operations[index].token, unit: unit)
+  }
+
+  /// Merges the client's bytes (or zeros) into the block that was read.
+  private mutating func mergeBlock(_ index: Int) {
+    let operation = operations[index]
+    let position = operation.range.offset + operation.cursor
+    let target =
+      ScratchUnits.offset(operation.scratchBlock) + Int(position - operation.chunk.offset)
+    let count = Int(operation.chunkRequestBytes)
+    if operation.kind == .write {
+      emit(
+        .merge(
+          owner: operation.token, requestOffset: operation.cursor, scratchOffset: target,
+          count: count))
+    } else {
+      emit(.mergeZeros(owner: operation.token, scratchOffset: target, count: count))
+    }
+  }
+
+  /// Sends the chunk to `targets`, all in one turn.
+  mutating func issueWrites(_ index: Int, to targets: LegSet) {
+    if operations[index].isPartial { mergeBlock(index) }
+    let operation = operations[index]
+    let kind: IOKind
+    let buffer: BufferReference
+    let unit = operation.scratchBlock
+    if unit >= 0 {
+      kind = .write
+      buffer = .scratch(offset: ScratchUnits.offset(unit))
+    } else if operation.kind == .write || operation.kind == .read {
+      kind = .write
+      buffer = .request(operation.token, offset: operation.cursor)
+    } else {
+      kind = operation.mayPunchHoles || operation.kind == .trim ? .discard : .zero
+      buffer = .none
+    }
+    operations[index].phase = .writing
+    operations[index].awaited = targets
+    var rest = targets
+    while let leg = rest.popFirst() {
+      issue(
+        kind, on: leg, offset: start.layout.dataOffset + operation.chunk.offset,
+        count: operation.chunk.count, buffer: buffer, isDurable: operation.isFUA && kind == .write,
+        purpose: .operation, subject: index, owner: operation.token, unit: unit)
+    }
+  }
+
+  mutating func writeFinished(_ index: Int, _ leg: LegSlot, error: Int32) {
+    if error == 0 {
+      operations[index].written.insert(leg)
+    } else {
+      operations[index].failed.insert(leg)
+      suspects.insert(leg)
+      if error != Errno.enospc { operations[index].onlyNoSpace = false }
+    }
+    if operations[index].awaited.isEmpty { decideWrite(index) }
+  }
+
+  /// All legs have answered, or were failed: who has the write, who goes offline, what is told.
+  mutating func decideWrite(_ index: Int) {
+    let operation = operations[index]
+    var failed = operation.failed
+    let good = map.good(operation.written, in: operation.chunk)
+    suspects = suspects.subtracting(failed)
+    guard !good.isEmpty else {
+      let noSpace = operation.onlyNoSpace && !failed.isEmpty
+      if !noSpace {
+        while let leg = failed.popFirst() { failLeg(leg, .failed, errno: Errno.eio) }
+      }
+      failChunk(index, error: noSpace ? Errno.enospc : Errno.eio)
+      return
+    }
+    // A leg that cannot be taken offline (it alone has some other region) is stale here instead.
+    var missing = LegSet.none
+    while let leg = failed.popFirst() {
+      failLeg(leg, .failed, errno: operation.onlyNoSpace ? Errno.enospc : Errno.eio)
+      if online.contains(leg) { missing.insert(leg) }
+    }
+    operations[index].failed = missing
+    if missing.isEmpty {
+      writeDecided(index)
+    } else {
+      membership.needsCommit = true
+      staleRecorded(index)
+    }
+  }
+
+  /// Waits until the legs that missed the chunk and stay online are durably stale there.
+  mutating func staleRecorded(_ index: Int) {
+    let missing = operations[index].failed
+    copier.isExhausted = false
+    guard requireBits(UInt16(missing.bits) | RegionWord.intent, in: operations[index].chunk) else {
+      park(index, .awaitingStale)
+      return
+    }
+    operations[index].excused = operations[index].excused.union(missing)
+    writeDecided(index)
+  }
+
+  private mutating func writeDecided(_ index: Int) {
+    if operations[index].kind == .copy {
+      copyWritten(index)
+      chunkDone(index)
+    } else {
+      tryAck(index)
+    }
+  }
+
+  /// The chunk failed. Where several legs may be read, they may differ now: unresolved.
+  mutating func failChunk(_ index: Int, error: Int32) {
+    operations[index].error = error
+    let chunk = operations[index].chunk
+    if operations[index].kind != .copy,
+      !operations[index].written.union(operations[index].failed).isEmpty,
+      operations[index].isExclusive, map.good(online, in: chunk).count > 1
+    {
+      for region in map.regions(of: chunk) where map.hasIntent(region) {
+        map.markUnresolved(region)
+      }
+    }
+    chunkDone(index)
+  }
+}
