@@ -73,6 +73,12 @@ let package = Package(
     // The simulator drives the same engine.
     room("Simulator", ["Base", "Faults", "MirrorEngine", "MirrorFormat"]),
 
+    // Compares this server with others in one run; knows it only by its command line.
+    .executableTarget(
+      name: "nbdmirror-bench",
+      dependencies: [.product(name: "ArgumentParser", package: "swift-argument-parser")],
+      swiftSettings: strict),
+
     tests("BaseTests", ["Base"]),
     tests("MirrorFormatTests", ["Base", "MirrorFormat"]),
     tests("AssemblyTests", ["Base", "MirrorEngine", "MirrorFormat"]),
@@ -82,5 +88,13 @@ let package = Package(
     tests("NBDProtocolTests", ["Base", "NBDProtocol"]),
     tests("TidyTests", []),
     tests("ControlTests", ["Base", "ControlModel", "ControlPlane", "nbdmirror"]),
+
+    // Black-box tests: the built server, real clients, real kills, real full disks.
+    .target(
+      name: "Fixtures", path: "Tests/Fixtures", exclude: ["verifying_load.py"],
+      swiftSettings: strict),
+    tests("InteropTests", ["Fixtures"]),
+    tests("CrashTests", ["Fixtures"]),
+    tests("DocTests", ["Fixtures"]),
   ]
 )
