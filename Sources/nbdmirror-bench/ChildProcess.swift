@@ -18,7 +18,7 @@ enum Interruption {
   static func watch() {
     for number in [SIGINT, SIGTERM, SIGHUP] {
       // A signal handler may do nothing but store into an atomic.
-      unsafe signal(number) { _ in Interruption.flag.store(true, ordering: .relaxed) }
+      signal(number) { _ in Interruption.flag.store(true, ordering: .relaxed) }
     }
   }
 }
@@ -36,7 +36,7 @@ final class ChildProcess {
     self.command = command
     logPath = log
     // The C structures live in this function only, between their init and destroy calls.
-    var actions = posix_spawn_file_actions_t()
+    var actions = unsafe posix_spawn_file_actions_t()
     unsafe posix_spawn_file_actions_init(&actions)
     defer { unsafe posix_spawn_file_actions_destroy(&actions) }
     unsafe posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0)
@@ -49,9 +49,9 @@ final class ChildProcess {
     // posix_spawn wants a null-terminated array of C strings that live until it returns.
     var words: [UnsafeMutablePointer<CChar>?] = unsafe command.map { unsafe strdup($0) }
     unsafe words.append(nil)
-    defer { for unsafeword in unsafe words { unsafe free(word) } }
+    defer { unsafe words.forEach { unsafe free($0) } }
     var child: pid_t = 0
-    let code = unsafe posix_spawnp(&child, words[0], &actions, &attributes, words, environ)
+    let code = unsafe posix_spawnp(&child, command[0], &actions, &attributes, words, environ)
     guard code == 0 else {
       throw BenchError("can't start \(command[0]): \(unsafe String(cString: strerror(code)))")
     }
@@ -101,7 +101,8 @@ func waitUntil(_ what: String, seconds: Double, _ condition: () throws -> Bool) 
 enum TextFile {
   /// The contents, nil if it can't be read.
   static func read(_ path: String) -> String? {
-    let file = open(path, O_RDONLY | O_CLOEXEC)
+    // open copies the path.
+    let file = unsafe open(path, O_RDONLY | O_CLOEXEC)
     guard file >= 0 else { return nil }
     defer { close(file) }
     var bytes: [UInt8] = []
@@ -114,6 +115,12 @@ enum TextFile {
       bytes.append(contentsOf: chunk[..<count])
     }
     return String(decoding: bytes, as: UTF8.self)
+  }
+
+  /// Whether there is something at a path.
+  static func exists(_ path: String) -> Bool {
+    // access reads the string during the call.
+    unsafe access(path, F_OK) == 0
   }
 
   /// The names in a directory, none if it can't be read.

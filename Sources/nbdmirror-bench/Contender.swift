@@ -67,7 +67,7 @@ final class RunningServer {
         }
         return contender == .nbdmirror
           ? process.log.split(separator: "\n").contains("ready")
-          : access(socket, F_OK) == 0
+          : TextFile.exists(socket)
       }
     } catch {
       process.end()

@@ -121,16 +121,14 @@ struct Peers: ParsableCommand {
   /// The server under comparison: --server, else the one that was built beside this program.
   private func serverBinary() throws -> String {
     if let server { return server }
-    var buffer = [UInt8](repeating: 0, count: 4096)
-    // readlink fills at most the array's own bytes and returns how many.
-    let count = unsafe buffer.withUnsafeMutableBytes { bytes in
-      unsafe readlink(
-        "/proc/self/exe", bytes.baseAddress?.assumingMemoryBound(to: CChar.self), bytes.count)
+    // realpath allocates the result; it is copied and freed here.
+    guard let resolved = unsafe realpath("/proc/self/exe", nil) else {
+      throw BenchError("/proc/self/exe can't be read")
     }
-    guard count > 0 else { throw BenchError("/proc/self/exe can't be read") }
-    let own = String(decoding: buffer[..<count], as: UTF8.self)
+    let own = unsafe String(cString: resolved)
+    unsafe free(resolved)
     let path = own.split(separator: "/").dropLast().map { "/\($0)" }.joined() + "/nbdmirror"
-    guard access(path, X_OK) == 0 else {
+    guard TextFile.exists(path) else {
       throw BenchError("no nbdmirror at \(path): build it, or name it with --server")
     }
     return path
@@ -140,17 +138,21 @@ struct Peers: ParsableCommand {
     let environment = unsafe getenv("TMPDIR").map { unsafe String(cString: $0) }
     let parent = medium == .tmpfs ? "/dev/shm" : diskDirectory ?? environment ?? "/tmp"
     let path = "\(parent)/nbdmirror-bench-\(getpid())"
-    guard mkdir(path, 0o700) == 0 else { throw BenchError("can't make the directory \(path)") }
+    // The system calls here and below read the path during the call.
+    guard unsafe mkdir(path, 0o700) == 0 else {
+      throw BenchError("can't make the directory \(path)")
+    }
     return path
   }
 
   private func remove(_ directory: String) {
-    for name in TextFile.names(in: directory) { unlink("\(directory)/\(name)") }
-    rmdir(directory)
+    for name in TextFile.names(in: directory) { unsafe unlink("\(directory)/\(name)") }
+    unsafe rmdir(directory)
   }
 
   private func progress(_ text: String) {
-    // fputs reads the string during the call; stderr is used by this thread only.
-    unsafe fputs("\(text)\n", stderr)
+    let line = Array("\(text)\n".utf8)
+    // write reads at most the array's own bytes.
+    _ = unsafe write(2, line, line.count)
   }
 }

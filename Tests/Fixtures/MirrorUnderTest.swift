@@ -183,6 +183,13 @@ public final class MirrorUnderTest {
     }
   }
 
+  /// Waits until no region counts as written to: what comes after is the only thing a leg can miss.
+  public func waitUntilSettled(seconds: Double = 30) async throws {
+    try await eventually("no region is dirty", within: seconds, every: 0.05) {
+      try await status().dirtyRegions == 0
+    }
+  }
+
   /// Compares data areas byte by byte; the server must be stopped.
   ///
   /// - Parameter some: the PVs, by default all that the mirror was made with.
