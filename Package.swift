@@ -40,7 +40,8 @@ let package = Package(
     room("Ring", ["Base", "CRing"]),
     .target(name: "CLegs", cSettings: cStrict),
     room("Legs", ["Base", "CLegs", "Faults", "MirrorFormat", "Ring"]),
-    room("TLS", ["Base"]),
+    .target(name: "CTLS", cSettings: cStrict, linkerSettings: [.linkedLibrary("gnutls")]),
+    room("TLS", ["Base", "CTLS"]),
     room("Server", ["Base", "Legs", "MirrorEngine", "MirrorFormat", "NBDProtocol", "Ring", "TLS"]),
 
     // Control.
@@ -53,6 +54,7 @@ let package = Package(
     tests("BaseTests", ["Base"]),
     tests("MirrorEngineTests", ["Base", "MirrorEngine", "MirrorFormat"]),
     tests("NBDProtocolTests", ["Base", "NBDProtocol"]),
+    tests("TLSTests", ["Base", "TLS"]),
     tests("TidyTests", []),
   ]
 )
