@@ -41,7 +41,7 @@ let package = Package(
     .target(name: "CLegs", cSettings: cStrict),
     room("Legs", ["Base", "CLegs", "Faults", "MirrorFormat", "Ring"]),
     .target(name: "CTLS", cSettings: cStrict, linkerSettings: [.linkedLibrary("gnutls")]),
-    room("TLS", ["Base", "CTLS"]),
+    room("TLS", ["CTLS"]),
     room("Server", ["Base", "Legs", "MirrorEngine", "MirrorFormat", "NBDProtocol", "Ring", "TLS"]),
 
     // Control.

@@ -8,8 +8,6 @@
 #include "ctls_internal.h"
 
 enum {
-  /// What a peer can make GnuTLS keep of one handshake message.
-  HANDSHAKE_BYTES_MAX = 65536,
   /// Of the key that an unknown user gets.
   RANDOM_KEY_BYTES = 32,
 };
@@ -22,7 +20,15 @@ struct nbdmirror_tls_session {
   /// Why a callback said EAGAIN: WANTS_WIRE, WANTS_ROOM or 0.
   int wants;
   bool is_handshaking;
+  /// Whether GnuTLS asked for the key of a user, and it has one.
+  bool has_asked_for_key;
   bool is_user_unknown;
+  /// The first bytes of the wire: a TLS record begins with its type and the version's 3.
+  uint8_t start[2];
+  size_t start_count;
+  /// Bytes of the wire since there was a result. GnuTLS' own limit of a handshake looks at whole
+  /// messages only, and collects up to 16 MB for one.
+  size_t fruitless_count;
   /// GnuTLS' last error that was a failure.
   int failure;
   int32_t detail;
@@ -42,7 +48,16 @@ static ssize_t pull(gnutls_transport_ptr_t pointer, void *bytes, size_t count) {
   size_t left = io == NULL ? 0 : io->wire_count - io->wire_taken;
   if (left == 0) return wait_for(session, NBDMIRROR_TLS_WANTS_WIRE);
   if (count > left) count = left;
-  memcpy(bytes, (const uint8_t *)io->wire + io->wire_taken, count);
+  session->fruitless_count += count;
+  if (session->fruitless_count > NBDMIRROR_TLS_FRUITLESS_BYTES_MAX) {
+    gnutls_transport_set_errno(session->gnutls, EMSGSIZE);
+    return -1;
+  }
+  const uint8_t *wire = (const uint8_t *)io->wire + io->wire_taken;
+  memcpy(bytes, wire, count);
+  for (size_t i = 0; i < count && session->start_count < sizeof session->start; i++) {
+    session->start[session->start_count++] = wire[i];
+  }
   io->wire_taken += count;
   return (ssize_t)count;
 }
@@ -76,6 +91,7 @@ int nbdmirror_tls_psk_callback(
   nbdmirror_tls_session *session = gnutls_session_get_ptr(gnutls);
   const struct psk *psk = nbdmirror_tls_find_psk(session->credentials, user->data, user->size);
   // An unknown user gets a key that nobody has: on the wire it looks like a wrong key.
+  session->has_asked_for_key = true;
   session->is_user_unknown = psk == NULL;
   unsigned int count = psk == NULL ? RANDOM_KEY_BYTES : (unsigned int)psk->key_count;
   key->data = gnutls_malloc(count);
@@ -133,7 +149,6 @@ nbdmirror_tls_session *nbdmirror_tls_session_new(const nbdmirror_tls_credentials
   gnutls_transport_set_pull_function(made->gnutls, pull);
   gnutls_transport_set_push_function(made->gnutls, push);
   gnutls_transport_set_pull_timeout_function(made->gnutls, is_readable);
-  gnutls_handshake_set_max_packet_length(made->gnutls, HANDSHAKE_BYTES_MAX);
   if (gnutls_priority_set(made->gnutls, credentials->priority) < 0 || set_credentials(made) < 0) {
     nbdmirror_tls_session_free(made);
     return NULL;
@@ -162,9 +177,17 @@ static int32_t verification_detail(gnutls_session_t gnutls) {
   return NBDMIRROR_TLS_BECAUSE_OTHER;
 }
 
-/// What a record that does not decrypt means: with a pre-shared key, during the handshake, the key.
-static int undecipherable(const nbdmirror_tls_session *session) {
-  if (!session->credentials->is_psk || !session->is_handshaking) return NBDMIRROR_TLS_CORRUPTED;
+/// Whether the wire began like a record: alert, handshake, or one of their neighbours.
+static bool is_tls(const nbdmirror_tls_session *session) {
+  return session->start_count < 1 ||
+         (session->start[0] >= 20 && session->start[0] <= 23 &&
+          (session->start_count < 2 || session->start[1] == 3));
+}
+
+/// Bytes that do not fit the keys: of TLS 1.2 a Finished that does not decrypt, of TLS 1.3 a binder
+/// in the hello (which GnuTLS calls an illegal parameter).
+static int misfit(const nbdmirror_tls_session *session, int otherwise) {
+  if (!session->is_handshaking || !session->has_asked_for_key) return otherwise;
   return session->is_user_unknown ? NBDMIRROR_TLS_UNKNOWN_USER : NBDMIRROR_TLS_WRONG_KEY;
 }
 
@@ -172,13 +195,19 @@ static int undecipherable(const nbdmirror_tls_session *session) {
 static int classify(nbdmirror_tls_session *session, int code) {
   session->failure = code;
   session->detail = code;
+  if (session->fruitless_count > NBDMIRROR_TLS_FRUITLESS_BYTES_MAX) return NBDMIRROR_TLS_TOO_MUCH;
+  if (session->is_handshaking && !is_tls(session)) return NBDMIRROR_TLS_NOT_TLS;
   switch (code) {
     case GNUTLS_E_UNSUPPORTED_VERSION_PACKET:
       return NBDMIRROR_TLS_VERSION;
     case GNUTLS_E_NO_CIPHER_SUITES:
+    case GNUTLS_E_INSUFFICIENT_CREDENTIALS:
+    case GNUTLS_E_NO_COMMON_KEY_SHARE:
       return NBDMIRROR_TLS_CIPHER;
     case GNUTLS_E_DECRYPTION_FAILED:
-      return undecipherable(session);
+      return misfit(session, NBDMIRROR_TLS_CORRUPTED);
+    case GNUTLS_E_RECEIVED_ILLEGAL_PARAMETER:
+      return misfit(session, NBDMIRROR_TLS_VIOLATION);
     case GNUTLS_E_NO_CERTIFICATE_FOUND:
     case GNUTLS_E_CERTIFICATE_REQUIRED:
       return NBDMIRROR_TLS_NO_CERTIFICATE;
@@ -228,7 +257,10 @@ int nbdmirror_tls_session_handshake(
   do code = gnutls_handshake(session->gnutls);
   while (is_to_repeat(session, code, &taken));
   int result = end(session, code);
-  if (result == NBDMIRROR_TLS_DONE) session->is_handshaking = false;
+  if (result == NBDMIRROR_TLS_DONE) {
+    session->is_handshaking = false;
+    session->fruitless_count = 0;
+  }
   return result;
 }
 
@@ -241,6 +273,7 @@ int nbdmirror_tls_session_read(
   do code = gnutls_record_recv(session->gnutls, plaintext, count);
   while (is_to_repeat(session, code, &taken));
   *made = code > 0 ? (size_t)code : 0;
+  if (code > 0) session->fruitless_count = 0;
   int result = end(session, code);
   return code == 0 ? NBDMIRROR_TLS_PEER_CLOSED : result;
 }

@@ -28,8 +28,9 @@ import CTLS
   static let x509Priority =
     "NORMAL:-VERS-ALL:+VERS-TLS1.3:+VERS-TLS1.2:-CIPHER-ALL:+AES-128-GCM:+AES-256-GCM"
     + ":+CHACHA20-POLY1305:%SERVER_PRECEDENCE"
-  /// For pre-shared keys: forward secrecy first.
-  static let pskPriority = x509Priority + ":-KX-ALL:+ECDHE-PSK:+DHE-PSK:+PSK"
+  /// For pre-shared keys: forward secrecy first. Of TLS 1.2, GnuTLS 3.7 has no AES-GCM with
+  /// ECDHE-PSK, so that DHE-PSK comes before it; in TLS 1.3 their order means nothing.
+  static let pskPriority = x509Priority + ":-KX-ALL:+DHE-PSK:+ECDHE-PSK:+PSK"
 
   /// The shim's object.
   let shim: OpaquePointer

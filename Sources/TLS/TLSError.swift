@@ -24,6 +24,8 @@ public enum TLSError: Error, Equatable, Sendable, CustomStringConvertible {
   case alert(UInt8)
   /// A record was changed on its way.
   case corrupted
+  /// The peer sent 128 KiB without completing the handshake, or without any plaintext.
+  case tooMuch
   /// The peer broke another rule of the protocol; GnuTLS' number of it.
   case violation(Int32)
   /// The wire ended without close_notify: the last bytes may be missing.
@@ -45,6 +47,7 @@ public enum TLSError: Error, Equatable, Sendable, CustomStringConvertible {
     case .certificateRefused(let fault): "the peer's certificate \(fault)"
     case .alert(let number): "the peer broke off: \(TLSError.name(ofAlert: number))"
     case .corrupted: "a record was changed on its way"
+    case .tooMuch: "the peer sends more than a TLS handshake needs"
     case .violation(let code): "the peer broke a rule of TLS (GnuTLS error \(code))"
     case .truncated: "the connection ended without TLS close_notify: bytes may be missing"
     case .outOfMemory: "there is no memory for TLS"
@@ -71,6 +74,7 @@ public enum TLSError: Error, Equatable, Sendable, CustomStringConvertible {
     case NBDMIRROR_TLS_CERTIFICATE: self = .certificateRefused(CertificateFault(detail: detail))
     case NBDMIRROR_TLS_ALERT: self = .alert(UInt8(clamping: detail))
     case NBDMIRROR_TLS_CORRUPTED: self = .corrupted
+    case NBDMIRROR_TLS_TOO_MUCH: self = .tooMuch
     case NBDMIRROR_TLS_MEMORY: self = .outOfMemory
     default: self = .violation(detail)
     }

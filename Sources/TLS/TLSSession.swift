@@ -32,7 +32,8 @@
 // Invariants
 // 1. The session keeps no bytes of the caller's: each call is lent input and room, and what is not
 //    taken stays with the caller. So nothing here could grow; GnuTLS keeps at most one record
-//    (16 KiB and its overhead), and of the handshake one message of at most 64 KiB.
+//    (16 KiB and its overhead), and what came without any result: a peer may send 128 KiB that
+//    neither complete the handshake nor, later, bring plaintext.
 // 2. A record is begun only if all of it fits in the output, so that no half record waits inside.
 //    (The messages of the handshake may wait; they go on with the next call.)
 // 3. GnuTLS never sees the end of the wire: whether that is an error is decided here, and only

@@ -32,6 +32,8 @@ enum {
   NBDMIRROR_TLS_ALERT,
   /// A record that was changed on its way.
   NBDMIRROR_TLS_CORRUPTED,
+  /// NBDMIRROR_TLS_FRUITLESS_BYTES_MAX came without result.
+  NBDMIRROR_TLS_TOO_MUCH,
   /// Anything else against the rules; the detail is GnuTLS' error.
   NBDMIRROR_TLS_VIOLATION,
   NBDMIRROR_TLS_MEMORY,
@@ -58,6 +60,8 @@ enum {
   /// A record with its headers, its padding and a key update before it needs at most this much room
   /// beyond its plaintext; an alert needs at most this much.
   NBDMIRROR_TLS_OVERHEAD_BYTES_MAX = 512,
+  /// What a peer may send without completing the handshake, or, after it, without any plaintext.
+  NBDMIRROR_TLS_FRUITLESS_BYTES_MAX = 131072,
   /// Plaintext of one record.
   NBDMIRROR_TLS_RECORD_BYTES_MAX = 16384,
   /// Of a PSK, as psktool has it.
