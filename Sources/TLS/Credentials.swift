@@ -8,7 +8,7 @@
 // keep those they were made with.
 //
 // The priority is our own. Clients say `NORMAL`, in which the first cipher that works with a
-// pre-shared key of TLS 1.3 is CHACHA20-POLY1305 (0.15 GB/s measured; AES-GCM 2.2 GB/s), so the
+// pre-shared key of TLS 1.3 is CHACHA20-POLY1305 (0.48 GB/s measured here; AES-GCM 3.7 GB/s), so the
 // server's order counts and AES-GCM comes first.
 //
 // Every `unsafe` call below lends memory to the C shim, which makes copies, or names the shim's
