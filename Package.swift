@@ -25,6 +25,10 @@ func tests(
 
 let package = Package(
   name: "nbdmirror",
+  dependencies: [
+    .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+    .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
+  ],
   targets: [
     // The cores: no I/O, no clock, no randomness, no await.
     .target(name: "CChecksum", cSettings: cStrict),
@@ -42,19 +46,57 @@ let package = Package(
     room("Legs", ["Base", "CLegs", "Faults", "MirrorFormat", "Ring"]),
     .target(name: "CTLS", cSettings: cStrict, linkerSettings: [.linkedLibrary("gnutls")]),
     room("TLS", ["CTLS"]),
-    room("Server", ["Base", "Legs", "MirrorEngine", "MirrorFormat", "NBDProtocol", "Ring", "TLS"]),
+    room(
+      "Server",
+      ["Base", "Legs", "MirrorEngine", "MirrorFormat", "NBDProtocol", "Ring", "TLS"]),
 
     // Control.
     room("ControlModel"),
-    room("ControlPlane", ["ControlModel"]),
+    room(
+      "ControlPlane",
+      [
+        "ControlModel",
+        .product(name: "NIOCore", package: "swift-nio"),
+        .product(name: "NIOHTTP1", package: "swift-nio"),
+        .product(name: "NIOPosix", package: "swift-nio"),
+      ]),
+
+    // The commands.
+    .executableTarget(
+      name: "nbdmirror",
+      dependencies: [
+        "Base", "ControlModel", "ControlPlane", "Legs", "MirrorEngine", "MirrorFormat",
+        "NBDProtocol", "Ring", "Server",
+        .product(name: "ArgumentParser", package: "swift-argument-parser"),
+      ],
+      swiftSettings: strict),
 
     // The simulator drives the same engine.
     room("Simulator", ["Base", "Faults", "MirrorEngine", "MirrorFormat"]),
 
+    // Compares this server with others in one run; knows it only by its command line.
+    .executableTarget(
+      name: "nbdmirror-bench",
+      dependencies: [.product(name: "ArgumentParser", package: "swift-argument-parser")],
+      swiftSettings: strict),
+
     tests("BaseTests", ["Base"]),
+    tests("MirrorFormatTests", ["Base", "MirrorFormat"]),
+    tests("AssemblyTests", ["Base", "MirrorEngine", "MirrorFormat"]),
+    tests("PVTests", ["Base", "Legs", "MirrorEngine", "MirrorFormat", "nbdmirror"]),
+    tests("RingTests", ["Base", "CRing", "Ring"]),
     tests("MirrorEngineTests", ["Base", "MirrorEngine", "MirrorFormat"]),
     tests("NBDProtocolTests", ["Base", "NBDProtocol"]),
     tests("TLSTests", ["Base", "TLS"]),
     tests("TidyTests", []),
+    tests("ControlTests", ["Base", "ControlModel", "ControlPlane", "nbdmirror"]),
+
+    // Black-box tests: the built server, real clients, real kills, real full disks.
+    .target(
+      name: "Fixtures", path: "Tests/Fixtures", exclude: ["verifying_load.py"],
+      swiftSettings: strict),
+    tests("InteropTests", ["Fixtures"]),
+    tests("CrashTests", ["Fixtures"]),
+    tests("DocTests", ["Fixtures"]),
   ]
 )

@@ -102,7 +102,12 @@ extension Engine {
     guard state.legId == leg.legId else { throw .otherLeg }
     guard !leg.isTreatedAsNew else { return }
     let theirs = leg.lineage.current.id
-    guard membership.lineage.current.id == theirs || membership.lineage.isDescendant(of: theirs)
+    // Older than our ancestors go back: until we took it offline both had the same history, and
+    // whoever went on alone has a generation at least as high as that one.
+    let isBeforeItLeft = leg.lineage.current.counter < state.offlineSince
+    guard
+      membership.lineage.current.id == theirs || membership.lineage.isDescendant(of: theirs)
+        || isBeforeItLeft
     else { throw .diverged }
   }
 

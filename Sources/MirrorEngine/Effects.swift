@@ -139,7 +139,8 @@ public enum Effect: BitwiseCopyable, Sendable {
   case release(RequestToken)
   /// Something an administrator wants to know.
   case event(MirrorEvent)
-  /// The leg is offline and no I/O on it is in flight: whoever holds its file may close it.
+  /// The leg is offline and no I/O on it is in flight: whoever holds its file may close it. Comes
+  /// exactly once each time a leg goes offline.
   case legIdle(LegSlot)
 }
 

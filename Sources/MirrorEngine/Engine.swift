@@ -228,7 +228,8 @@ public struct Engine: ~Copyable {
     case .flush: flushCompleted(record.leg, error: error)
     case .free: preconditionFailure("a free record has no completion")
     }
-    if legs[record.leg.index].inFlight == 0, legs[record.leg.index].phase == .offline {
+    let leg = legs[record.leg.index]
+    if leg.inFlight == 0, leg.phase == .offline || leg.phase == .vacant {
       emit(.legIdle(record.leg))
     }
     work()

@@ -209,6 +209,19 @@ struct LegTests {
     #expect(driver.engine.snapshot().unresolvedRegions == 0)
   }
 
+  @Test("a degraded start answers no read before its generation is durable")
+  func degradedStart() throws {
+    let driver = try EngineDriver(absent: [1: .missing])
+    let read = driver.submit(.read, 0, 4096)
+    #expect(driver.count { $0.kind == .read } == 0)
+    let label = try #require(try driver.openLabel(on: 0))
+    #expect(label.lineage.current.counter == 2 && label.members[1].state == .missing)
+    #expect(label.members[1].offlineSince == 2)
+    driver.complete(where: driver.isLabel)
+    driver.complete { $0.kind == .read }
+    #expect(driver.replies[read] == 0)
+  }
+
   @Test("a new leg is listed only when it has the map, and is copied in whole")
   func addLeg() throws {
     let driver = try EngineDriver.opened()
