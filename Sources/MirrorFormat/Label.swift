@@ -32,7 +32,7 @@
 //       185      7  0
 //       192    256  16 parent ids, newest first; unused ones 0
 //       448    256  8 members of 32 bytes:
-//                     +0 16 leg id   +16 1 state   +17 1 flags: bit 0 write-mostly
+//                     +0 16 leg id   +16 1 state   +17 1 flags: bit 0 write-mostly, bit 1 syncing
 //                     +18 6 0        +24 8 counter of the generation that took it offline
 //       704      2  bytes of the name, 1...255
 //       706    255  name, UTF-8; the rest 0

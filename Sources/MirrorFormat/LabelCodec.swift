@@ -6,6 +6,7 @@ extension Label {
   private static let magic = Array("nbdmirror label\n".utf8)
   private static let cleanFlag: UInt32 = 1
   private static let writeMostlyFlag: UInt8 = 1
+  private static let syncingFlag: UInt8 = 2
   private static let parentsOffset = 192
   private static let membersOffset = 448
   private static let memberBytes = 32
@@ -63,7 +64,8 @@ extension Label {
       let base = Label.membersOffset + Label.memberBytes * index
       bytes.store(identifier: member.legId, at: base)
       bytes.store(member.state.rawValue, at: base + 16)
-      bytes.store(member.isWriteMostly ? Label.writeMostlyFlag : 0, at: base + 17)
+      let writeMostly = member.isWriteMostly ? Label.writeMostlyFlag : 0
+      bytes.store(writeMostly | (member.isSyncing ? Label.syncingFlag : 0), at: base + 17)
       bytes.store(littleEndian: member.offlineSince, at: base + 24)
     }
   }
@@ -175,6 +177,7 @@ extension Label {
         Member(
           legId: legId, state: state,
           isWriteMostly: bytes.uint8(at: base + 17) & writeMostlyFlag != 0,
+          isSyncing: bytes.uint8(at: base + 17) & syncingFlag != 0,
           offlineSince: bytes.littleEndianUInt64(at: base + 24)))
     }
     return members

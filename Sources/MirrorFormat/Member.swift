@@ -27,17 +27,25 @@ public struct Member: BitwiseCopyable, Hashable, Sendable {
   public var state: MemberState
   /// Read only if nothing else can.
   public var isWriteMostly: Bool
-  /// Counter of the generation that took it offline; 0 if it is not offline.
+  /// Online, but some region is or was stale since it came online: what to think of the regions
+  /// of a map page that is lost. Set by the commit that brings a leg online with stale regions,
+  /// cleared by a later one, after the last stale bit.
+  public var isSyncing: Bool
+  /// Counter of the first generation that had it offline, kept while it stays offline for
+  /// whatever reason; 0 if it never was. A leg that comes online keeps the number until the next
+  /// change of its state: a label of its own older than that is an ancestor, not a stranger.
   public var offlineSince: UInt64
 
   /// Describes a member.
   @inlinable
   public init(
-    legId: Identifier, state: MemberState, isWriteMostly: Bool = false, offlineSince: UInt64 = 0
+    legId: Identifier, state: MemberState, isWriteMostly: Bool = false, isSyncing: Bool = false,
+    offlineSince: UInt64 = 0
   ) {
     self.legId = legId
     self.state = state
     self.isWriteMostly = isWriteMostly
+    self.isSyncing = isSyncing
     self.offlineSince = offlineSince
   }
 

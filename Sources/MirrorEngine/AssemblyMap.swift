@@ -1,0 +1,184 @@
+// The region map that a mirror starts with, elected page by page from its legs.
+//
+// Rules:
+//  1. Only legs that the plan calls online vote. Per page the highest valid sequence wins: every
+//     page image is valid from the moment it is staged.
+//  2. A page commit is durable on every online leg before anything relies on it. So an online leg
+//     with both copies of a page valid has at least the last page that something relied on: the
+//     page is certain. A leg with an invalid copy may have lost its newest one, to a torn write
+//     (then nothing relied on it) or to rot (then everything did): it proves nothing.
+//  3. An uncertain page counts as what is left of it, plus: every region has intent and is stale
+//     on every leg that the label does not call complete (offline or syncing). A page that is
+//     lost on all legs: the same without the rest.
+//  4. On an offline leg intent counts as stale.
+//  5. With `--log core` intent is not on the disk: after an unclean stop every region has it, and
+//     an offline leg is stale everywhere.
+//  6. On a leg whose own history was given up every region is stale.
+
+import Base
+import MirrorFormat
+
+/// The elected region map, and what has to be written to make all online legs hold it.
+public struct AssemblyMap: Equatable, Sendable {
+  /// `newestCopy` of a page without a valid copy.
+  public static let noCopy: UInt8 = 0xff
+
+  /// One word per region.
+  public private(set) var words: [UInt16]
+  /// Per page: above this every sequence is new, on every leg that is present, online or not.
+  public private(set) var sequences: [UInt64]
+  /// Per slot, per page: the copy that holds the leg's newest valid page, or `noCopy`. Empty for
+  /// slots without a leg. The next write goes to the other one.
+  public private(set) var newestCopy: [[UInt8]]
+  /// Pages that some online leg does not hold in this form, or of which it has an invalid copy.
+  /// Write them to both copies, one after the other, before the first write to a region: as long
+  /// as a copy is invalid the page is uncertain.
+  public private(set) var pagesToRewrite: [Int]
+  /// Pages without a valid copy on any online leg.
+  public private(set) var lostPages = 0
+  /// Pages of which no online leg has two valid copies, lost ones not counted.
+  public private(set) var uncertainPages = 0
+  /// Pages that legs hold with equal sequences and different words: stale and intent bits of all
+  /// are kept.
+  public private(set) var conflictingPages = 0
+  /// Regions that are stale on every online leg: they cannot be read.
+  public private(set) var regionsWithoutSource = 0
+  /// Regions whose legs may differ.
+  public private(set) var regionsWithIntent = 0
+  /// The reasoning, one line per finding.
+  public private(set) var explanation: [String] = []
+
+  /// Elects the map for a plan. `maps` holds, by slot, what was read of each present leg; nil
+  /// where nothing was.
+  /// - Precondition: 8 maps, all of the plan's layout.
+  public static func elect(plan: AssemblyPlan, maps: [LegMap?]) -> AssemblyMap {
+    precondition(maps.count == LegSlot.count, "a map for each slot")
+    var map = AssemblyMap(plan: plan, maps: maps)
+    for page in 0..<plan.layout.pageCount {
+      map.electPage(page, plan, maps)
+      map.applyRules(page, plan)
+      if map.needsRewrite(page, plan, maps) { map.pagesToRewrite.append(page) }
+    }
+    map.explain(plan)
+    return map
+  }
+
+  private init(plan: AssemblyPlan, maps: [LegMap?]) {
+    let pageCount = plan.layout.pageCount
+    words = Array(repeating: 0, count: plan.layout.regionCount)
+    sequences = Array(repeating: 0, count: pageCount)
+    newestCopy = Array(repeating: [], count: LegSlot.count)
+    pagesToRewrite = []
+    for slot in 0..<LegSlot.count where plan.legs[slot] != nil {
+      newestCopy[slot] = Array(repeating: AssemblyMap.noCopy, count: pageCount)
+      guard let map = maps[slot] else { continue }
+      precondition(map.pageCount == pageCount, "a region map of another layout")
+      for page in 0..<pageCount {
+        guard let newest = map.newest(page: page) else { continue }
+        newestCopy[slot][page] = UInt8(newest.copy)
+        sequences[page] = max(sequences[page], newest.sequence)
+      }
+    }
+  }
+
+  private func wordRange(_ page: Int) -> Range<Int> {
+    let first = page * Layout.wordsPerPage
+    return first..<min(first + Layout.wordsPerPage, words.count)
+  }
+
+  private mutating func electPage(_ page: Int, _ plan: AssemblyPlan, _ maps: [LegMap?]) {
+    let range = wordRange(page)
+    var best: UInt64?
+    var isCertain = false
+    var isConflicting = false
+    var voters = plan.online
+    while let slot = voters.popFirst() {
+      guard let map = maps[slot.index], let newest = map.newest(page: page) else { continue }
+      if case (.valid, .valid) = map.copies(page: page) { isCertain = true }
+      if let sequence = best, newest.sequence < sequence { continue }
+      if newest.sequence == best {
+        for region in range where words[region] != map.words[region] {
+          words[region] = AssemblyMap.merge(words[region], map.words[region])
+          isConflicting = true
+        }
+      } else {
+        for region in range { words[region] = map.words[region] }
+        isConflicting = false
+      }
+      best = newest.sequence
+    }
+    if isConflicting { conflictingPages += 1 }
+    if isCertain { return }
+    if best == nil { lostPages += 1 } else { uncertainPages += 1 }
+    let doubt = RegionWord.intent | UInt16(plan.incomplete.bits)
+    for region in range { words[region] = words[region] & ~RegionWord.unwritten | doubt }
+  }
+
+  /// Two words of one region, of which one is right: what is safe in both cases.
+  private static func merge(_ first: UInt16, _ second: UInt16) -> UInt16 {
+    (first | second) & ~RegionWord.unwritten | (first & second & RegionWord.unwritten)
+      | RegionWord.intent
+  }
+
+  private mutating func applyRules(_ page: Int, _ plan: AssemblyPlan) {
+    let isMemoryLog = plan.logKind == .core
+    let intentEverywhere: UInt16 = isMemoryLog && !plan.wasClean ? RegionWord.intent : 0
+    let offline = UInt16(plan.offline.bits)
+    var staleEverywhere: UInt16 = isMemoryLog ? offline : 0
+    for leg in plan.legs {
+      guard let leg, leg.role == .diverged else { continue }
+      staleEverywhere |= 1 << UInt16(leg.slot.raw)
+    }
+    let kept = RegionWord.intent | RegionWord.unwritten | UInt16(plan.configured.bits)
+    let online = UInt16(plan.online.bits)
+    for region in wordRange(page) {
+      var word = words[region] & kept | intentEverywhere | staleEverywhere
+      if word & RegionWord.intent != 0 {
+        word |= offline
+        regionsWithIntent += 1
+      }
+      if word & online == online { regionsWithoutSource += 1 }
+      words[region] = word
+    }
+  }
+
+  private func needsRewrite(_ page: Int, _ plan: AssemblyPlan, _ maps: [LegMap?]) -> Bool {
+    var online = plan.online
+    while let slot = online.popFirst() {
+      guard let map = maps[slot.index], case (.valid, .valid) = map.copies(page: page) else {
+        return true
+      }
+      for region in wordRange(page) where map.words[region] != words[region] { return true }
+    }
+    return false
+  }
+
+  private mutating func explain(_ plan: AssemblyPlan) {
+    explanation.append(
+      "region map: \(plan.layout.regionCount) regions of \(plan.layout.regionBytes) bytes in "
+        + "\(plan.layout.pageCount) pages, \(regionsWithIntent) regions to be compared")
+    if lostPages > 0 {
+      explanation.append(
+        "\(lostPages) pages of the region map are lost on all legs: their regions are compared, "
+          + "and copied to every leg that is not known to be complete")
+    }
+    if uncertainPages > 0 {
+      explanation.append(
+        "\(uncertainPages) pages of the region map have a copy that is not valid on every leg: "
+          + "their regions are compared")
+    }
+    if conflictingPages > 0 {
+      explanation.append("\(conflictingPages) pages of the region map differ between legs")
+    }
+    if regionsWithoutSource > 0 {
+      explanation.append(
+        "\(regionsWithoutSource) regions are current on no online leg and cannot be read")
+    }
+    for (index, member) in plan.members.enumerated()
+    where member.state != .vacant && member.state != .spare {
+      let bit: UInt16 = 1 << UInt16(index)
+      let count = words.reduce(0) { $0 + ($1 & bit == 0 ? 0 : 1) }
+      if count > 0 { explanation.append("leg \(index): \(count) regions are stale") }
+    }
+  }
+}
