@@ -25,6 +25,10 @@ func tests(
 
 let package = Package(
   name: "nbdmirror",
+  dependencies: [
+    .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+    .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
+  ],
   targets: [
     // The cores: no I/O, no clock, no randomness, no await.
     .target(name: "CChecksum", cSettings: cStrict),
@@ -39,17 +43,41 @@ let package = Package(
     .systemLibrary(name: "CLibNBD", pkgConfig: "libnbd", providers: [.apt(["libnbd-dev"])]),
     room("Ring", ["Base", "CRing"]),
     .target(name: "CLegs", cSettings: cStrict),
-    room("Legs", ["Base", "CLegs", "Faults", "MirrorFormat", "Ring"]),
+    room("Legs", ["Base", "CLegs", "CRing", "Faults", "MirrorFormat", "Ring"]),
     room("TLS", ["Base"]),
-    room("Server", ["Base", "Legs", "MirrorEngine", "MirrorFormat", "NBDProtocol", "Ring", "TLS"]),
+    room(
+      "Server",
+      ["Base", "CRing", "Legs", "MirrorEngine", "MirrorFormat", "NBDProtocol", "Ring", "TLS"]),
 
     // Control.
     room("ControlModel"),
-    room("ControlPlane", ["ControlModel"]),
+    room(
+      "ControlPlane",
+      [
+        "ControlModel",
+        .product(name: "NIOCore", package: "swift-nio"),
+        .product(name: "NIOHTTP1", package: "swift-nio"),
+        .product(name: "NIOPosix", package: "swift-nio"),
+      ]),
+
+    // The commands.
+    .executableTarget(
+      name: "nbdmirror",
+      dependencies: [
+        "Base", "ControlModel", "ControlPlane", "Legs", "MirrorEngine", "MirrorFormat",
+        "NBDProtocol", "Ring", "Server",
+        .product(name: "ArgumentParser", package: "swift-argument-parser"),
+      ],
+      swiftSettings: strict),
 
     // The simulator drives the same engine.
     room("Simulator", ["Base", "Faults", "MirrorEngine", "MirrorFormat"]),
 
     tests("BaseTests", ["Base"]),
+    tests("RingTests", ["Base", "CRing", "Ring"]),
+    tests("MirrorEngineTests", ["Base", "MirrorEngine", "MirrorFormat"]),
+    tests("NBDProtocolTests", ["Base", "NBDProtocol"]),
+    tests("TidyTests", []),
+    tests("ControlTests", ["Base", "ControlModel", "ControlPlane", "nbdmirror"]),
   ]
 )

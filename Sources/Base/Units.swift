@@ -51,7 +51,9 @@ public struct RegionIndex: BitwiseCopyable, Equatable, Hashable, Comparable, Sen
 }
 
 /// Place of a leg in the mirror: 0...7. The bit of a slot in a region word is `1 << raw`.
-public struct LegSlot: BitwiseCopyable, Equatable, Hashable, Comparable, Sendable, CustomStringConvertible {
+public struct LegSlot:
+  BitwiseCopyable, Equatable, Hashable, Comparable, Sendable, CustomStringConvertible
+{
   /// How many slots a mirror has.
   @inlinable public static var count: Int { 8 }
 

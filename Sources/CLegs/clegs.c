@@ -69,6 +69,7 @@ int nbdmirror_pv_geometry(int fd, struct nbdmirror_pv_geometry *geometry) {
     geometry->device = status.st_rdev;
   } else {
     geometry->bytes = (uint64_t)status.st_size;
+    geometry->allocated_bytes = (uint64_t)status.st_blocks * 512;
     geometry->device = status.st_dev;
     geometry->inode = status.st_ino;
   }

@@ -45,6 +45,8 @@ public final class PVFile: Sendable {
   public let isBlockDevice: Bool
   /// Whether I/O goes past the page cache.
   public let isDirect: Bool
+  /// Whether a regular file has storage for all its bytes.
+  let isFullyAllocated: Bool
   /// Equal for two paths of one file or device.
   let identity: Identity
 
@@ -64,6 +66,7 @@ public final class PVFile: Sendable {
     self.logicalBlockBytes = logicalBlockBytes
     self.isBlockDevice = geometry.is_block != 0
     self.isDirect = isDirect
+    self.isFullyAllocated = geometry.allocated_bytes >= geometry.bytes
     self.identity = Identity(
       device: geometry.device, inode: geometry.inode, isBlockDevice: geometry.is_block != 0)
   }
@@ -92,24 +95,53 @@ public final class PVFile: Sendable {
       isDirect: false)
   }
 
-  /// Makes a new regular file of `bytes` and opens it as `open` does; sparse unless
-  /// `isPreallocated`. The file is removed again if that fails.
-  public static func create(
-    path: String, bytes: UInt64, isPreallocated: Bool, cache: Cache = .direct
-  ) throws(PVError) -> PVFile {
+  /// Makes a new regular file of `bytes`, sparse unless `isPreallocated`. It is removed again if
+  /// that fails.
+  public static func make(path: String, bytes: UInt64, isPreallocated: Bool) throws(PVError) {
     let flags = Int32(NBDMIRROR_PV_WRITABLE) | Int32(NBDMIRROR_PV_CREATE)
     // The C function copies nothing and keeps nothing of the path.
     let made = unsafe nbdmirror_pv_open(path, flags)
     guard made >= 0 else { throw .cannotOpen(path: path, errno: -made) }
-    var result = ftruncate(made, off_t(clamping: bytes)) < 0 ? errno : 0
-    if result == 0 && isPreallocated { result = -nbdmirror_pv_allocate(made, 0, bytes) }
-    close(made)
-    guard result == 0 else {
+    defer { close(made) }
+    do throws(PVError) {
+      try grow(made, path: path, bytes: bytes, isPreallocated: isPreallocated)
+      try flushFolder(of: path)
+    } catch {
       // The name was free a moment ago: the file is ours.
       unsafe unlink(path)
-      throw .io(path: path, operation: "make a file of \(bytes) bytes", offset: 0, errno: result)
+      throw error
     }
-    return try open(path: path, access: .readWrite, cache: cache)
+  }
+
+  /// Makes the name of a new file durable.
+  private static func flushFolder(of path: String) throws(PVError) {
+    var folder = "."
+    if let slash = path.lastIndex(of: "/") {
+      folder = slash == path.startIndex ? "/" : String(path[..<slash])
+    }
+    // The C function copies nothing and keeps nothing of the path.
+    let descriptor = unsafe nbdmirror_pv_open(folder, 0)
+    guard descriptor >= 0 else { throw .cannotOpen(path: folder, errno: -descriptor) }
+    defer { close(descriptor) }
+    // EINVAL: a file system that has no such thing.
+    guard fsync(descriptor) == 0 || errno == EINVAL else {
+      throw .io(path: folder, operation: "flush the folder", offset: 0, errno: errno)
+    }
+  }
+
+  /// Gives an empty regular file its size. This object still knows the old one: open it again.
+  public func grow(to bytes: UInt64, isPreallocated: Bool) throws(PVError) {
+    try PVFile.grow(fileDescriptor, path: path, bytes: bytes, isPreallocated: isPreallocated)
+  }
+
+  private static func grow(
+    _ descriptor: Int32, path: String, bytes: UInt64, isPreallocated: Bool
+  ) throws(PVError) {
+    var result = ftruncate(descriptor, off_t(clamping: bytes)) < 0 ? errno : 0
+    if result == 0 && isPreallocated { result = -nbdmirror_pv_allocate(descriptor, 0, bytes) }
+    guard result == 0 else {
+      throw .io(path: path, operation: "make \(bytes) bytes of room", offset: 0, errno: result)
+    }
   }
 
   /// The PV with direct I/O; nil if that does not work here.

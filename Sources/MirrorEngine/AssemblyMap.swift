@@ -12,7 +12,7 @@
 //     lost on all legs: the same without the rest.
 //  4. On an offline leg intent counts as stale.
 //  5. With `--log core` intent is not on the disk: after an unclean stop every region has it, and
-//     an offline leg is stale everywhere.
+//     an offline or syncing leg is stale everywhere.
 //  6. On a leg whose own history was given up every region is stale.
 
 import Base
@@ -124,7 +124,9 @@ public struct AssemblyMap: Equatable, Sendable {
     let isMemoryLog = plan.logKind == .core
     let intentEverywhere: UInt16 = isMemoryLog && !plan.wasClean ? RegionWord.intent : 0
     let offline = UInt16(plan.offline.bits)
-    var staleEverywhere: UInt16 = isMemoryLog ? offline : 0
+    // A leg that was being copied to at an unclean stop: what it had got stood in memory only.
+    let unknown = plan.wasClean ? plan.offline : plan.incomplete
+    var staleEverywhere: UInt16 = isMemoryLog ? UInt16(unknown.bits) : 0
     for leg in plan.legs {
       guard let leg, leg.role == .diverged else { continue }
       staleEverywhere |= 1 << UInt16(leg.slot.raw)

@@ -148,6 +148,11 @@ extension Engine {
 
   /// The ack rule: goes on when the membership is recorded that excludes who missed it.
   mutating func tryAck(_ index: Int) {
+    if operations[index].kind == .read {
+      // Whoever has become durably stale there since cannot be asked next time either.
+      operations[index].excused = operations[index].excused
+        .union(map.durablyStale(in: operations[index].chunk))
+    }
     guard isAckable(index) else {
       operations[index].phase = .awaitingAck
       membership.needsCommit = true

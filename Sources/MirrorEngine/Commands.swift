@@ -102,7 +102,12 @@ extension Engine {
     guard state.legId == leg.legId else { throw .otherLeg }
     guard !leg.isTreatedAsNew else { return }
     let theirs = leg.lineage.current.id
-    guard membership.lineage.current.id == theirs || membership.lineage.isDescendant(of: theirs)
+    // Older than our ancestors go back: until we took it offline both had the same history, and
+    // whoever went on alone has a generation at least as high as that one.
+    let isBeforeItLeft = leg.lineage.current.counter < state.offlineSince
+    guard
+      membership.lineage.current.id == theirs || membership.lineage.isDescendant(of: theirs)
+        || isBeforeItLeft
     else { throw .diverged }
   }
 
@@ -114,7 +119,7 @@ extension Engine {
   ) throws(CommandError) {
     self.now = max(self.now, now)
     try checkReturn(leg, to: slot)
-    legs[slot.index].labelSequence = leg.labelSequence
+    membership.nextSequence = max(membership.nextSequence, leg.labelSequence + 1)
     legs[slot.index].labelCopy = leg.labelCopy
     if leg.isTreatedAsNew { markAllStale(slot) }
     beginJoin(slot)

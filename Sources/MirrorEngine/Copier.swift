@@ -11,7 +11,7 @@
 //    keeps its stale bit, even if it is back before the region is done.
 // 2. Unresolved regions come first.
 // 3. A region whose source cannot be read is left stale and reported; it is tried again when a leg
-//    comes online or the mirror restarts.
+//    comes or goes, and every half a minute.
 
 import Base
 import MirrorFormat
@@ -59,6 +59,7 @@ struct Copier: ~Copyable {
   var bytesPerSecond: Double = 0
   /// Mean rate of the last resync.
   var lastBytesPerSecond: Double = 0
+  private(set) var givenUpAt = Instant.zero
   private var begunAt = Instant.zero
   private var measuredAt = Instant.zero
   private var measuredBytes: UInt64 = 0
@@ -77,6 +78,12 @@ struct Copier: ~Copyable {
     position = 0
   }
 
+  /// This region cannot be copied now.
+  mutating func giveUp(_ region: Int, now: Instant) {
+    given.insert(region)
+    givenUpAt = now
+  }
+
   /// A leg went offline: it gets no more copies and keeps its stale bits.
   mutating func drop(_ slot: LegSlot) {
     for index in jobs.indices { jobs[index].targets.remove(slot) }
@@ -89,6 +96,15 @@ struct Copier: ~Copyable {
   mutating func flushStarted() {
     precondition(flushing.isEmpty, "one round in flight")
     swap(&copied, &flushing)
+  }
+
+  /// Gives regions that could not be copied another try now and then.
+  mutating func retry(now: Instant) {
+    guard given.count > 0, now.nanoseconds(since: givenUpAt) >= 30 * Nanoseconds.second else {
+      return
+    }
+    givenUpAt = now
+    restart()
   }
 
   /// Smooths the rate over some seconds.
@@ -326,7 +342,7 @@ extension Engine {
     if done.isFailed {
       copier.busy.remove(done.region)
       copier.isExhausted = false
-      if stop == .running { copier.given.insert(done.region) }
+      if stop == .running { copier.giveUp(done.region, now: now) }
       return
     }
     copier.copied.append(

@@ -117,7 +117,7 @@ public struct LegIO: BitwiseCopyable, Sendable {
   public var owner: RequestToken
 }
 
-/// How a request ended, as an errno of the protocol's list: 0, EIO (5), ENOSPC (28), ESHUTDOWN (108).
+/// How a request ended, as an errno of the protocol: 0, EIO (5), ENOSPC (28), ESHUTDOWN (108).
 public typealias ReplyError = Int32
 
 /// What the engine wants done.
@@ -139,7 +139,8 @@ public enum Effect: BitwiseCopyable, Sendable {
   case release(RequestToken)
   /// Something an administrator wants to know.
   case event(MirrorEvent)
-  /// The leg is offline and no I/O on it is in flight: whoever holds its file may close it.
+  /// The leg is offline and no I/O on it is in flight: whoever holds its file may close it. Comes
+  /// exactly once each time a leg goes offline.
   case legIdle(LegSlot)
 }
 

@@ -95,7 +95,8 @@ public struct Engine: ~Copyable {
     map = RegionMap(layout: start.layout, words: start.words)
     legs = (0..<LegSlot.count).map { _ in LegState() }
     online = .none
-    membership = Membership(lineage: start.lineage, recordedOnline: .none)
+    membership = Membership(
+      lineage: start.lineage, recordedOnline: .none, nextSequence: start.nextLabelSequence)
     log = RegionLog(
       sequences: start.pageSequences, copies: start.pageCopies, operations: operationCount)
     flushes = FlushRounds(operations: operationCount)
@@ -115,7 +116,6 @@ public struct Engine: ~Copyable {
     for leg in start.legs {
       online.insert(leg.slot)
       legs[leg.slot.index].phase = .online
-      legs[leg.slot.index].labelSequence = leg.labelSequence
       legs[leg.slot.index].labelCopy = leg.labelCopy
     }
     for index in 0..<LegSlot.count {
@@ -228,7 +228,8 @@ public struct Engine: ~Copyable {
     case .flush: flushCompleted(record.leg, error: error)
     case .free: preconditionFailure("a free record has no completion")
     }
-    if legs[record.leg.index].inFlight == 0, legs[record.leg.index].phase == .offline {
+    let leg = legs[record.leg.index]
+    if leg.inFlight == 0, leg.phase == .offline || leg.phase == .vacant {
       emit(.legIdle(record.leg))
     }
     work()
@@ -240,6 +241,7 @@ public struct Engine: ~Copyable {
     failOverdueLegs()
     ageIntents()
     copier.measure(now: self.now)
+    copier.retry(now: self.now)
     work()
   }
 

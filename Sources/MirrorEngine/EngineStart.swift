@@ -15,15 +15,12 @@ public enum ReadPolicy: UInt8, Sendable {
 public struct LegStart: Sendable {
   /// Its place.
   public var slot: LegSlot
-  /// Sequence of its newest label.
-  public var labelSequence: UInt64
-  /// The copy (0 or 1) that holds that label; the next one goes into the other.
+  /// The copy (0 or 1) that holds its newest label; the next one goes into the other.
   public var labelCopy: Int
 
   /// Describes a leg.
-  public init(slot: LegSlot, labelSequence: UInt64, labelCopy: Int) {
+  public init(slot: LegSlot, labelCopy: Int) {
     self.slot = slot
-    self.labelSequence = labelSequence
     self.labelCopy = labelCopy
   }
 }
@@ -45,6 +42,8 @@ public struct EngineStart: Sendable {
   public var members: [Member]
   /// The legs that are online from the start.
   public var legs: [LegStart]
+  /// Sequence for the next label, above all that are there.
+  public var nextLabelSequence: UInt64
   /// The elected map, one word per region; bits of offline members already set where `intent` is.
   public var words: [UInt16]
   /// Highest sequence per page.
@@ -75,7 +74,8 @@ public struct EngineStart: Sendable {
   /// Describes a start with the default options.
   public init(
     setId: Identifier, name: String, layout: Layout, logKind: LogKind, lineage: Lineage,
-    members: [Member], legs: [LegStart], words: [UInt16], pageSequences: [UInt64],
+    members: [Member], legs: [LegStart], nextLabelSequence: UInt64, words: [UInt16],
+    pageSequences: [UInt64],
     pageCopies: [UInt8], pagesToRewrite: [Bool], needsGeneration: Bool, createdSeconds: UInt64,
     resyncMinBytesPerSecond: UInt64, resyncMaxBytesPerSecond: UInt64, seed: UInt64
   ) {
@@ -86,6 +86,7 @@ public struct EngineStart: Sendable {
     self.lineage = lineage
     self.members = members
     self.legs = legs
+    self.nextLabelSequence = nextLabelSequence
     self.words = words
     self.pageSequences = pageSequences
     self.pageCopies = pageCopies

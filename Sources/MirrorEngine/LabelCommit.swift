@@ -45,6 +45,7 @@ extension Engine {
     membership.failed = .none
     var rest = targets
     while let leg = rest.popFirst() { writeLabel(leg) }
+    membership.nextSequence += 1
   }
 
   /// Legs that went offline under the generation before this one.
@@ -62,7 +63,7 @@ extension Engine {
       if listed.contains(slot) {
         return Member(
           legId: leg.legId, state: .online, isWriteMostly: leg.isWriteMostly,
-          offlineSince: 0)
+          isSyncing: map.staleCounts[index] > 0, offlineSince: 0)
       }
       guard leg.phase != .vacant, !(leg.phase == .joining && leg.isNew) else { return .vacant }
       return Member(
@@ -77,7 +78,7 @@ extension Engine {
     }
     let copy = 1 - legs[leg.index].labelCopy
     let label = Label(
-      sequence: legs[leg.index].labelSequence + 1, setId: start.setId, name: start.name,
+      sequence: membership.nextSequence, setId: start.setId, name: start.name,
       legId: legs[leg.index].legId, slot: leg, lineage: membership.lineage,
       members: membership.stagedMembers,
       layout: start.layout, logKind: start.logKind, isClean: membership.stagedClean,
@@ -97,7 +98,6 @@ extension Engine {
     guard membership.isInFlight, membership.awaited.contains(leg) else { return }
     membership.awaited.remove(leg)
     if error == 0 {
-      legs[leg.index].labelSequence += 1
       legs[leg.index].labelCopy = 1 - legs[leg.index].labelCopy
       membership.written.insert(leg)
     } else {

@@ -29,8 +29,7 @@ struct LegState {
   /// Generation counter at which it went offline.
   var offlineSince: UInt64 = 0
 
-  /// Sequence of its newest label, and the copy (0, 1) that holds it.
-  var labelSequence: UInt64 = 0
+  /// The copy (0, 1) that holds its newest label.
   var labelCopy = 0
 
   /// Added by command and not yet listed in any label.

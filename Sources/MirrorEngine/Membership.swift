@@ -13,6 +13,8 @@ import MirrorFormat
 struct Membership {
   var lineage: Lineage
   var recordedOnline: LegSet
+  /// Sequence of the next label, the same on every leg and above all that any leg has.
+  var nextSequence: UInt64
   /// The label that says the mirror is open (not clean) is durable; no data is written before.
   var isOpenRecorded = false
   var needsCommit = false
@@ -36,8 +38,9 @@ struct Membership {
   var written = LegSet.none
   var failed = LegSet.none
 
-  init(lineage: Lineage, recordedOnline: LegSet) {
+  init(lineage: Lineage, recordedOnline: LegSet, nextSequence: UInt64) {
     self.lineage = lineage
+    self.nextSequence = nextSequence
     self.recordedOnline = recordedOnline
   }
 }

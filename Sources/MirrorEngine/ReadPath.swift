@@ -24,13 +24,14 @@ extension Engine {
       enterLock(index)
       return
     }
+    guard start.isReadOnly || membership.isOpenRecorded else {
+      // A degraded start answers nothing before its label is durable: a crash now could make the
+      // next start read another leg (P2).
+      membership.needsCommit = true
+      labelWaiters.push(Int32(index))
+      return
+    }
     if operations[index].isExclusive, !start.isReadOnly, map.isUnresolved(chunk) {
-      guard membership.isOpenRecorded else {
-        operations[index].phase = .locking
-        membership.needsCommit = true
-        labelWaiters.push(Int32(index))
-        return
-      }
       retainRegions(index)
     }
     askLeg(index)

@@ -59,6 +59,12 @@ public struct MirrorSnapshot: Sendable {
 }
 
 extension Engine {
+  /// Whether the durable labels say what is so now: no membership change is under way.
+  public var isLabelSettled: Bool {
+    !membership.needsCommit && (!membership.isInFlight || membership.isSecondCopy)
+      && joiningLegs.isEmpty
+  }
+
   /// A copy of what `status` shows. Cost: one pass over the region map.
   public func snapshot() -> MirrorSnapshot {
     var members: [LegSnapshot] = []

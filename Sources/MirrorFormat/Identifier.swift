@@ -65,7 +65,7 @@ public struct Identifier: Hashable, BitwiseCopyable, Sendable, CustomStringConve
     for index in 0..<32 {
       if index == 8 || index == 12 || index == 16 || index == 20 { text.append(UInt8(ascii: "-")) }
       let half = index < 16 ? high : low
-      text.append(digits[Int(half >> UInt64(60 - 4 * (index & 15))) & 15])
+      text.append(digits[Int(half >> UInt64(60 - 4 * (index & 15)) & 15)])
     }
     return String(decoding: text, as: UTF8.self)
   }

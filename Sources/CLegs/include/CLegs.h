@@ -26,6 +26,8 @@ int nbdmirror_pv_lock(int fd);
 /// What an open descriptor stands for.
 struct nbdmirror_pv_geometry {
   uint64_t bytes;
+  /// Storage that a file has.
+  uint64_t allocated_bytes;
   /// Logical sector of a block device; 0 for a file.
   uint32_t sector_bytes;
   /// What offsets and lengths of direct I/O must be multiples of (STATX_DIOALIGN, Linux 6.1);

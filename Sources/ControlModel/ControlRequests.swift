@@ -1,0 +1,65 @@
+// Bodies of the requests that carry one.
+//
+// Decoding is strict: an unknown member is an error, so a client that asks an older server for
+// something it does not know is told, and not half obeyed.
+
+/// `POST /v1/legs`: add a leg on a PV.
+public struct AddLegRequest: Codable, Equatable, Sendable {
+  /// Where the PV is; relative to the server's working directory if it does not start with `/`.
+  public var path: String
+
+  /// Asks for a leg on `path`.
+  public init(path: String) { self.path = path }
+
+  /// Decodes, refusing unknown members.
+  public init(from decoder: any Decoder) throws {
+    try decoder.refuseMembers(otherThan: ["path"])
+    path = try decoder.container(keyedBy: CodingKeys.self).decode(String.self, forKey: .path)
+  }
+}
+
+/// `POST /v1/legs/{leg}/readd`; no body stands for `{}`.
+public struct ReaddLegRequest: Codable, Equatable, Sendable {
+  /// Take the leg back as a new one where its history is unknown or diverged.
+  public var force: Bool
+
+  /// Asks for a leg's return.
+  public init(force: Bool = false) { self.force = force }
+
+  /// Decodes, refusing unknown members.
+  public init(from decoder: any Decoder) throws {
+    try decoder.refuseMembers(otherThan: ["force"])
+    let container = try decoder.container(keyedBy: CodingKeys.self)
+    force = try container.decodeIfPresent(Bool.self, forKey: .force) ?? false
+  }
+}
+
+/// Requests without members: `fail`, `shutdown`. No body stands for `{}`.
+public struct EmptyRequest: Codable, Equatable, Sendable {
+  /// The only value.
+  public init() {}
+
+  /// Decodes an object, refusing any member.
+  public init(from decoder: any Decoder) throws {
+    try decoder.refuseMembers(otherThan: [])
+  }
+}
+
+/// Any member name.
+private struct MemberKey: CodingKey {
+  var stringValue: String
+  var intValue: Int? { nil }
+  init(stringValue: String) { self.stringValue = stringValue }
+  init?(intValue: Int) { return nil }
+}
+
+extension Decoder {
+  /// Throws if the object has members that are not in `known`.
+  fileprivate func refuseMembers(otherThan known: [String]) throws {
+    let container = try container(keyedBy: MemberKey.self)
+    let unknown = container.allKeys.filter { !known.contains($0.stringValue) }
+    guard let first = unknown.min(by: { $0.stringValue < $1.stringValue }) else { return }
+    throw DecodingError.dataCorrupted(
+      .init(codingPath: codingPath, debugDescription: "unknown member '\(first.stringValue)'"))
+  }
+}

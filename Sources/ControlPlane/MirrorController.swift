@@ -1,0 +1,34 @@
+// What the control plane needs from whoever serves the mirror. The executable implements it over
+// the server; tests over a script.
+
+import ControlModel
+
+/// A served mirror, as the control plane sees and commands it.
+///
+/// Threads: no function is called on the event loop. `failLeg`, `removeLeg`, `readdLeg` and
+/// `addLeg` are called one at a time, from one thread, and may block for seconds: they return when
+/// the change is durable (the label that records it is written), not when a resync is done.
+/// `status` and `shutdown` are called from other threads at any time, also while a command
+/// blocks, and must return quickly.
+public protocol MirrorController: Sendable {
+  /// How the mirror is now. The legs are the configured ones, in the order of their slots.
+  func status() -> MirrorStatus
+
+  /// Takes the leg in `slot` offline as failed.
+  func failLeg(_ slot: Int) throws(ControlError)
+
+  /// Takes the leg in `slot` out of the mirror for good.
+  func removeLeg(_ slot: Int) throws(ControlError)
+
+  /// Brings the leg in `slot` back; `force` takes a leg with an unknown or diverged history as a
+  /// new one.
+  func readdLeg(_ slot: Int, force: Bool) throws(ControlError)
+
+  /// Makes a new leg on the PV at `path` in a free slot.
+  /// - Returns: the slot.
+  func addLeg(path: String) throws(ControlError) -> Int
+
+  /// Tells the server to stop cleanly; returns at once. Whoever runs the server stops the
+  /// control plane as the last thing, so that `status` answers until then.
+  func shutdown()
+}

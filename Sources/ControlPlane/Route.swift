@@ -1,0 +1,78 @@
+// Which operation a method and a target name. Pure; the table of the whole HTTP interface.
+//
+//   GET    /v1/mirror                      MirrorStatus
+//   GET    /v1/legs                        [LegStatus]
+//   GET    /v1/resync                      ResyncStatus
+//   POST   /v1/legs                        AddLegRequest -> 201 LegStatus
+//   POST   /v1/legs/{leg}/fail             -> 200 LegStatus
+//   POST   /v1/legs/{leg}/readd            ReaddLegRequest -> 200 LegStatus
+//   DELETE /v1/legs/{leg}                  -> 200 LegStatus, or 204 if nothing is left of it
+//   POST   /v1/shutdown                    -> 202
+//
+// {leg} is a slot number, a leg id, or the percent-encoded path of the PV. HEAD is answered as GET
+// without a body. A query is ignored.
+
+import ControlModel
+
+/// One operation of the HTTP interface.
+enum Route: Equatable {
+  case mirror
+  case legs
+  case resync
+  case addLeg
+  case failLeg(String)
+  case readdLeg(String)
+  case removeLeg(String)
+  case shutdown
+
+  /// Why there is no such operation.
+  enum Refusal: Error, Equatable {
+    /// The target is not an absolute path, or badly encoded.
+    case badTarget
+    /// Nothing has this path.
+    case notFound
+    /// The path exists, with these methods.
+    case badMethod(allowed: [String])
+  }
+
+  /// Whether commands must run one after the other.
+  var isCommand: Bool {
+    switch self {
+    case .mirror, .legs, .resync, .shutdown: false
+    case .addLeg, .failLeg, .readdLeg, .removeLeg: true
+    }
+  }
+
+  /// The operation that `method` on `target` (path and query as sent) names.
+  static func find(method: String, target: String) throws(Refusal) -> Route {
+    let operations = try Route.operations(target: target)
+    guard !operations.isEmpty else { throw .notFound }
+    let wanted = method == "HEAD" ? "GET" : method
+    for (name, route) in operations where name == wanted { return route }
+    throw .badMethod(allowed: operations.flatMap { $0.0 == "GET" ? ["GET", "HEAD"] : [$0.0] })
+  }
+
+  /// Every operation of a path.
+  private static func operations(target: String) throws(Refusal) -> [(String, Route)] {
+    guard target.utf8.first == UInt8(ascii: "/") else { throw .badTarget }
+    let path = target.prefix { $0 != "?" }.dropFirst()
+    var segments: [String] = []
+    for segment in path.split(separator: "/", omittingEmptySubsequences: false) {
+      guard let decoded = PercentEncoding.decode(segment) else { throw .badTarget }
+      segments.append(decoded)
+    }
+    guard segments.count >= 2, segments[0] == "v1" else { return [] }
+    switch (segments[1], segments.count) {
+    case ("mirror", 2): return [("GET", .mirror)]
+    case ("resync", 2): return [("GET", .resync)]
+    case ("shutdown", 2): return [("POST", .shutdown)]
+    case ("legs", 2): return [("GET", .legs), ("POST", .addLeg)]
+    case ("legs", 3) where !segments[2].isEmpty: return [("DELETE", .removeLeg(segments[2]))]
+    case ("legs", 4) where !segments[2].isEmpty && segments[3] == "fail":
+      return [("POST", .failLeg(segments[2]))]
+    case ("legs", 4) where !segments[2].isEmpty && segments[3] == "readd":
+      return [("POST", .readdLeg(segments[2]))]
+    default: return []
+    }
+  }
+}

@@ -1,0 +1,81 @@
+// The transmission phase of one connection, sans-I/O: a plain value that turns 28 bytes into a
+// decision.
+//
+// Invariants
+// 1. Nothing here allocates, holds a reference or waits; the value may be copied freely.
+// 2. A frame is judged from its header alone. Payload bytes never come in here: the caller receives
+//    them where they belong (write) or throws them away (answer).
+// 3. Whatever the bytes are, the result is one of five steps; no input traps.
+//
+// The caller's walk for each frame at the start of what it received:
+//
+//   .needMore          fewer than 28 bytes are there
+//   .request(r)        consume 28 bytes, then take r.payloadBytes of payload (writes), then do it
+//   .answer(a)         consume 28 bytes, throw a.drainBytes away, then send the answer
+//   .disconnect        finish what is in flight, send the replies, close; ignore further bytes
+//   .drop(reason)      close; the stream cannot be understood any more
+
+import Base
+
+/// What one look at the received bytes gives.
+public enum TransmissionStep: Equatable, Sendable, BitwiseCopyable {
+  /// Fewer than `Limits.requestHeaderBytes` bytes are there.
+  case needMore
+  /// A valid request.
+  case request(Request)
+  /// The reply is already known.
+  case answer(Answer)
+  /// `NBD_CMD_DISC`.
+  case disconnect
+  /// Close at once.
+  case drop(DropReason)
+}
+
+/// Why a client in transmission is dropped.
+public enum DropReason: UInt8, Sendable, BitwiseCopyable {
+  /// Not a request's magic: the stream is out of step.
+  case badMagic
+  /// A write of more than `Limits.drainedPayloadBytesMax` bytes.
+  case payloadTooLarge
+}
+
+/// What the handshake agreed on, and the decoder of requests under that agreement.
+public struct Transmission: Equatable, Sendable, BitwiseCopyable {
+  /// Size of the export in bytes.
+  public var sizeBytes: UInt64
+  /// The flags that were advertised.
+  public var flags: TransmissionFlags
+  /// Alignment that this client promised in bytes, a power of two; 1 if it asked for no block size.
+  public var alignmentBytes: UInt32
+  /// Whether structured replies were negotiated.
+  public var isStructured: Bool
+
+  /// Describes an agreement.
+  /// - Precondition: `alignmentBytes` is a power of two.
+  public init(
+    sizeBytes: UInt64, flags: TransmissionFlags, alignmentBytes: UInt32, isStructured: Bool
+  ) {
+    precondition(alignmentBytes.nonzeroBitCount == 1, "an alignment is a power of two")
+    self.sizeBytes = sizeBytes
+    self.flags = flags
+    self.alignmentBytes = alignmentBytes
+    self.isStructured = isStructured
+  }
+
+  /// The encoder of this connection's replies.
+  @inlinable public var replies: ReplyEncoder { ReplyEncoder(isStructured: isStructured) }
+
+  /// Judges the frame at the start of `bytes`; consumes nothing by itself (see above).
+  public func nextRequest(_ bytes: RawSpan) -> TransmissionStep {
+    guard bytes.byteCount >= Limits.requestHeaderBytes else { return .needMore }
+    guard bytes.bigEndianUInt32(at: 0) == Magic.request else { return .drop(.badMagic) }
+    return RequestValidation.check(
+      RequestHeader(
+        flags: CommandFlags(rawValue: bytes.bigEndianUInt16(at: 4)),
+        type: bytes.bigEndianUInt16(at: 6),
+        cookie: bytes.bigEndianUInt64(at: 8),
+        offset: bytes.bigEndianUInt64(at: 16),
+        count: bytes.bigEndianUInt32(at: 24)),
+      under: self)
+  }
+}

@@ -1,0 +1,207 @@
+// A server: listeners, reactors, the engine they share; started, stopped, asked.
+
+import Base
+import CRing
+import Glibc
+import Legs
+import MirrorEngine
+import Ring
+import Synchronization
+
+/// How a server ended.
+public enum ServerOutcome: Sendable, Equatable {
+  /// Everything in flight was answered and the engine has stopped: the mirror is clean.
+  case clean
+  /// The engine did not stop in time (a leg hangs): the next start recovers.
+  case unclean
+}
+
+/// Signals that end a server.
+public enum TerminationSignals {
+  /// Blocks SIGTERM and SIGINT for this thread and all that it starts from now on, ignores SIGPIPE,
+  /// and returns a descriptor for `MirrorServer.run`. Call it before any other thread exists.
+  public static func block() throws(ServerError) -> Int32 {
+    let descriptor = nbdmirror_signals_create()
+    guard descriptor >= 0 else { throw .thread(-descriptor) }
+    return descriptor
+  }
+}
+
+/// Serves one mirror.
+public final class MirrorServer: Sendable {
+  private let configuration: ServerConfiguration
+  private let share: EngineShare
+  private let legs: LegTable
+  private let observer: (any MirrorObserver)?
+  private let listeners: [Listener]
+  private let zeros: ZeroPages
+  private let huge: HugeBudget
+
+  /// Binds the listeners; clients can connect from now on and are served by `run`.
+  ///
+  /// - Parameters:
+  ///   - engine: The mirror, which the server owns from now on.
+  ///   - legs: The open files of the engine's legs.
+  ///   - observer: Hears of events, from any reactor's thread.
+  /// - Throws: `ServerError`, a sentence for the administrator.
+  public init(
+    _ configuration: ServerConfiguration, engine: consuming sending Engine, legs: LegTable,
+    observer: (any MirrorObserver)? = nil
+  ) throws(ServerError) {
+    precondition(configuration.threads >= 1 && configuration.threads <= 64, "1 to 64 threads")
+    self.configuration = configuration
+    self.legs = legs
+    self.observer = observer
+    huge = HugeBudget(bytesMax: configuration.hugeBytes)
+    do {
+      zeros = try ZeroPages()
+      share = try EngineShare(engine: engine, reactors: configuration.threads)
+    } catch {
+      throw ServerError.ring(error.description)
+    }
+    listeners = try MirrorServer.listen(configuration)
+  }
+
+  private static func listen(_ configuration: ServerConfiguration) throws(ServerError) -> [Listener]
+  {
+    var listeners: [Listener] = configuration.inheritedListeners.map { Listener.inherited($0) }
+    do {
+      for path in configuration.socketPaths { listeners.append(try Listener.unix(path: path)) }
+      for address in configuration.listenAddresses {
+        listeners.append(contentsOf: try Listener.tcp(address))
+      }
+    } catch {
+      for listener in listeners { listener.end() }
+      throw error
+    }
+    guard !listeners.isEmpty, listeners.count <= 64 else {
+      for listener in listeners { listener.end() }
+      throw .nothingToListenOn
+    }
+    return listeners
+  }
+
+  /// The server's clock, in nanoseconds: what the engine is told as the time.
+  public static var now: UInt64 { monotonicNanoseconds() }
+
+  /// The ports of the TCP listeners, in the order they were given.
+  public var ports: [UInt16] { listeners.compactMap(\.port) }
+
+  /// Serves until a stop is asked for and done. Runs reactor 0 on the calling thread.
+  ///
+  /// - Parameters:
+  ///   - signals: What `TerminationSignals.block` gave; -1: stop by `requestStop` only.
+  ///   - onReady: Called once, when all reactors serve.
+  public func run(signals: Int32 = -1, onReady: () -> Void = {}) throws(ServerError)
+    -> ServerOutcome
+  {
+    defer { for listener in listeners { listener.end() } }
+    // Without the privilege, memory pressure on the same host can block: best effort.
+    _ = becomeIOFlusher()
+    var plan = ReactorPlan(
+      index: 0, configuration: configuration, share: share, legs: legs, zeros: zeros, huge: huge,
+      observer: observer, listeners: listeners, signals: signals)
+    // First its own, on this thread: what the kernel refuses is refused here already.
+    var reactor = try Reactor.make(plan)
+    plan.listeners = []
+    plan.signals = -1
+    var threads: [ReactorThread] = []
+    do {
+      for index in 1..<max(1, configuration.threads) {
+        plan.index = index
+        threads.append(try ReactorThread(plan))
+      }
+      for thread in threads { try thread.waitUntilStarted() }
+    } catch {
+      share.phase.store(.over, ordering: .releasing)
+      share.wakeAll()
+      for thread in threads { thread.join() }
+      throw error
+    }
+    onReady()
+    reactor.run()
+    for thread in threads { thread.join() }
+    return share.isStopClean.load(ordering: .relaxed) ? .clean : .unclean
+  }
+
+  /// Begins a clean stop: in-flight requests are answered, then connections close, then the engine
+  /// ends. Safe from any thread; `run` returns when it is done.
+  public func requestStop() { share.requestStop() }
+
+  /// Runs `body` on the engine, between two batches of requests, and performs what comes out. For
+  /// commands and snapshots of the control plane: `body` returns soon, all clients wait for it.
+  public func withEngine<Result: Sendable>(
+    _ body: (inout Engine) throws -> Result
+  ) rethrows -> Result {
+    try share.withEngine(now: Instant(nanoseconds: monotonicNanoseconds()), body)
+  }
+
+  /// The open connections, at most a quarter of a second old, by number.
+  public func connections() -> [ConnectionInfo] {
+    share.ports.flatMap { port in port.connections.withLock { $0 } }
+      .sorted { $0.number < $1.number }
+  }
+}
+
+/// A thread that runs a reactor.
+final class ReactorThread: Sendable {
+  private let thread: pthread_t
+  private let start: Start
+
+  /// What the thread and its maker share.
+  private final class Start: Sendable {
+    let plan: ReactorPlan
+    let started: Event
+    let error = Mutex<ServerError?>(nil)
+
+    init(plan: ReactorPlan, started: Event) {
+      self.plan = plan
+      self.started = started
+    }
+  }
+
+  init(_ plan: ReactorPlan) throws(ServerError) {
+    let started: Event
+    do { started = try Event() } catch { throw ServerError.ring(error.description) }
+    start = Start(plan: plan, started: started)
+    var made = pthread_t()
+    // The reference that goes to the thread is taken back there.
+    let box = unsafe Unmanaged.passRetained(start)
+    let result = unsafe pthread_create(
+      &made, nil,
+      { argument in
+        guard let argument = unsafe argument else { return nil }
+        let start = unsafe Unmanaged<Start>.fromOpaque(argument).takeRetainedValue()
+        ReactorThread.body(start)
+        return nil
+      }, unsafe box.toOpaque())
+    guard result == 0 else {
+      unsafe box.release()
+      throw .thread(result)
+    }
+    thread = made
+  }
+
+  private static func body(_ start: Start) {
+    nbdmirror_name_thread(Int32(start.plan.index))
+    do {
+      var reactor = try Reactor.make(start.plan)
+      start.started.signal()
+      reactor.run()
+    } catch {
+      start.error.withLock { $0 = error }
+      start.started.signal()
+    }
+  }
+
+  /// Waits until the reactor serves; throws why it cannot.
+  func waitUntilStarted() throws(ServerError) {
+    var wait = pollfd(fd: start.started.descriptor, events: Int16(POLLIN), revents: 0)
+    // The address of a local that lives through the call.
+    while unsafe poll(&wait, 1, -1) < 0, errno == EINTR {}
+    if let error = start.error.withLock({ $0 }) { throw error }
+  }
+
+  /// Waits for the end of the thread.
+  func join() { pthread_join(thread, nil) }
+}

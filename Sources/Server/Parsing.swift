@@ -1,0 +1,251 @@
+// From received bytes to requests: the walk over the receive memory.
+//
+// Back-pressure: a connection stops here, with its bytes where they are, when it has too many
+// requests or too much memory in use (`.own`: its next reply lets it go on), or when the reactor
+// has no slot or no memory left (`.shared`: it waits in a queue and is resumed in that order when
+// something is freed). A connection that is stalled is not received from.
+//
+// Every `unsafe` here is an address inside a connection's receive memory or a request's buffer.
+
+import Base
+import Glibc
+import MirrorEngine
+import NBDProtocol
+import Ring
+
+/// What became of the frame at the front of the receive memory.
+private enum FrameOutcome {
+  /// It is taken; look at the next one.
+  case taken
+  /// More bytes have to come first.
+  case needMore
+  /// It has to wait.
+  case stalled(StallReason)
+}
+
+extension Reactor {
+  /// Takes every request that is there.
+  mutating func parse(_ place: Int) {
+    connections[place].stall = .none
+    while connections[place].phase == .transmission {
+      if connections[place].drainBytes > 0 || connections[place].drainSlot >= 0 {
+        guard throwAway(place) else { return wantReceive(place) }
+        continue
+      }
+      if connections[place].payloadSlot >= 0 { return wantReceive(place) }
+      switch takeFrame(place) {
+      case .taken: continue
+      case .needMore: return wantReceive(place)
+      case .stalled(let reason): return stall(place, reason)
+      }
+    }
+  }
+
+  private mutating func stall(_ place: Int, _ reason: StallReason) {
+    // Without a request of its own no reply would ever let it go on.
+    let reason = connections[place].outstanding == 0 ? .shared : reason
+    connections[place].stall = reason
+    guard reason == .shared, !connections[place].isWaiting else { return }
+    connections[place].isWaiting = true
+    if waiting.room == 0 { waiting.compact() }
+    waiting.append(Int32(place))
+  }
+
+  /// Lets connections go on whose own limits allow it again.
+  mutating func resumeParsing() {
+    while let listed = toParse.pop() {
+      let place = Int(listed)
+      connections[place].isListedToParse = false
+      if connections[place].stall == .own { parse(place) }
+    }
+  }
+
+  /// Lets connections that wait go on, in their order, as far as what was freed reaches.
+  mutating func resumeWaiting() {
+    somethingFreed = false
+    while !waiting.isEmpty {
+      let place = Int(waiting.first)
+      resuming = Int32(place)
+      if connections[place].stall == .shared { parse(place) }
+      resuming = -1
+      if connections[place].stall == .shared, connections[place].phase == .transmission { return }
+      connections[place].isWaiting = false
+      _ = waiting.pop()
+    }
+  }
+
+  // MARK: Frames
+
+  private mutating func takeFrame(_ place: Int) -> FrameOutcome {
+    let start = connections[place].start
+    let available = connections[place].end - start
+    let base = unsafe memory.receiveBase(place) + start
+    // The bytes stay as they are during the call: no receive is in flight.
+    let bytes = unsafe RawSpan(_unsafeStart: base, byteCount: available)
+    switch connections[place].terms.nextRequest(bytes) {
+    case .needMore: return .needMore
+    case .request(let request): return begin(place, request, available: available)
+    case .answer(let answer):
+      guard let slot = takeSlot(place) else { return .stalled(slotStall(place)) }
+      connections[place].start += Limits.requestHeaderBytes
+      encode(slot, answer)
+      if answer.drainBytes > 0 {
+        connections[place].drainBytes = answer.drainBytes
+        connections[place].drainSlot = slot
+      } else {
+        enqueueReply(slot)
+      }
+      return .taken
+    case .disconnect:
+      drain(place)
+      return .taken
+    case .drop:
+      abort(place)
+      return .taken
+    }
+  }
+
+  private mutating func begin(_ place: Int, _ request: Request, available: Int) -> FrameOutcome {
+    let payload = request.payloadBytes
+    let header = Limits.requestHeaderBytes
+    // A small payload is taken when it is complete; until then it stays where it is.
+    if payload > 0, payload < Connection.directPayloadBytes, available < header + payload {
+      return .needMore
+    }
+    let range = engineRange(of: request)
+    let offset = Int(range.offset % UInt64(BufferPool.pageBytes))
+    var bytes = 0
+    if request.kind == .read || request.kind == .write { bytes = offset + Int(range.count) }
+    if connections[place].chargedBytes > 0,
+      connections[place].chargedBytes + bytes > quotaBytes, bytes > 0
+    {
+      return .stalled(.own)
+    }
+    guard let slot = takeSlot(place) else { return .stalled(slotStall(place)) }
+    if bytes > 0 {
+      guard mayTakeMemory(place), let buffer = pool.allocate(bytes: bytes) else {
+        giveBackSlot(slot, place)
+        return .stalled(.shared)
+      }
+      requests[slot].buffer = buffer
+      requests[slot].chargedBytes = buffer.bytes
+      connections[place].chargedBytes += buffer.bytes
+    }
+    fill(slot, request, range, dataOffset: offset)
+    connections[place].start += header
+    count(place, request)
+    guard payload > 0 else {
+      if request.kind == .cache {
+        encodeSuccess(slot)
+        enqueueReply(slot)
+      } else {
+        submit(slot)
+      }
+      return .taken
+    }
+    takePayload(place, slot, min(payload, available - header))
+    return .taken
+  }
+
+  /// The range that the engine is asked for: reads are widened to whole blocks.
+  private func engineRange(of request: Request) -> ByteRange {
+    guard request.kind == .read else { return request.range }
+    let block = configuration.blockBytes
+    let start = Bytes.alignDown(request.offset, to: block)
+    let end = Bytes.alignUp(request.offset + UInt64(request.count), to: block)
+    return ByteRange(offset: start, count: end - start)
+  }
+
+  private mutating func fill(
+    _ slot: Int, _ request: Request, _ range: ByteRange, dataOffset: Int
+  ) {
+    switch request.kind {
+    case .read: requests[slot].kind = .read
+    case .write: requests[slot].kind = .write
+    case .flush, .cache: requests[slot].kind = .flush
+    case .trim: requests[slot].kind = .trim
+    case .writeZeroes: requests[slot].kind = .zero
+    }
+    requests[slot].isFUA = request.isFUA
+    requests[slot].mayPunchHoles = request.mayPunchHoles
+    requests[slot].engineRange = range
+    requests[slot].isRead = request.kind == .read
+    requests[slot].cookie = request.cookie
+    requests[slot].offset = request.offset
+    requests[slot].count = request.count
+    requests[slot].dataOffset = dataOffset
+  }
+
+  private func count(_ place: Int, _ request: Request) {
+    connections[place].info.requests &+= 1
+    if request.kind == .read {
+      connections[place].info.readBytes &+= UInt64(request.count)
+    } else if request.kind == .write {
+      connections[place].info.writtenBytes &+= UInt64(request.count)
+    }
+  }
+
+  /// Copies what is there of a payload; the rest is received into its place.
+  private mutating func takePayload(_ place: Int, _ slot: Int, _ there: Int) {
+    guard let buffer = requests[slot].buffer else {
+      preconditionFailure("a payload without a buffer")
+    }
+    let total = Int(requests[slot].count)
+    precondition(requests[slot].dataOffset + total <= buffer.bytes, "a payload fits its buffer")
+    let source = unsafe memory.receiveBase(place) + connections[place].start
+    unsafe memcpy(buffer.base + requests[slot].dataOffset, source, there)
+    connections[place].start += there
+    if there == total {
+      submit(slot)
+    } else {
+      connections[place].payloadSlot = slot
+      connections[place].payloadDone = there
+    }
+  }
+
+  /// Throws refused payload away as far as it is there; true when all of it is gone and the reply
+  /// is on its way.
+  private mutating func throwAway(_ place: Int) -> Bool {
+    let there = connections[place].end - connections[place].start
+    let count = min(there, connections[place].drainBytes)
+    connections[place].start += count
+    connections[place].drainBytes -= count
+    guard connections[place].drainBytes == 0 else { return false }
+    let slot = connections[place].drainSlot
+    connections[place].drainSlot = -1
+    enqueueReply(slot)
+    return true
+  }
+
+  // MARK: Slots
+
+  /// Hands a request to the engine with the next batch.
+  mutating func submit(_ slot: Int) {
+    requests[slot].isInEngine = true
+    submissions.append(Int32(slot))
+  }
+
+  private mutating func takeSlot(_ place: Int) -> Int? {
+    guard connections[place].outstanding < configuration.requestsPerConnection,
+      submissions.room > 0, mayTakeMemory(place), let slot = requests.take()
+    else { return nil }
+    requests[slot].connection = Int32(place)
+    connections[place].outstanding += 1
+    return slot
+  }
+
+  private func slotStall(_ place: Int) -> StallReason {
+    connections[place].outstanding < configuration.requestsPerConnection ? .shared : .own
+  }
+
+  private mutating func giveBackSlot(_ slot: Int, _ place: Int) {
+    connections[place].outstanding -= 1
+    requests[slot].isReplyPending = false
+    requests.free(slot)
+  }
+
+  /// Who waits goes first: nobody overtakes the head of the queue.
+  private func mayTakeMemory(_ place: Int) -> Bool {
+    waiting.isEmpty || resuming == Int32(place)
+  }
+}

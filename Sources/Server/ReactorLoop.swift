@@ -1,0 +1,154 @@
+// The loop of a reactor: waiting, dispatching completions, the engine's turn.
+
+import Base
+import Glibc
+import Legs
+import MirrorEngine
+import Ring
+import Synchronization
+
+extension Reactor {
+  /// Serves until the server is over.
+  mutating func run() {
+    begin()
+    while phase != .over {
+      waitForWork()
+      now = Instant(nanoseconds: monotonicNanoseconds())
+      reapAll()
+      if port.hasMail.load(ordering: .relaxed) { openMail() }
+      if now.nanoseconds >= nextTick { tick() }
+      if !waiting.isEmpty, now.nanoseconds >= nextRetry {
+        nextRetry = now.nanoseconds + Reactor.retryNanoseconds
+        somethingFreed = true
+      }
+      workEngine()
+      sendReplies()
+      armReceives()
+      settleConnections()
+    }
+    end()
+  }
+
+  // MARK: Waiting
+
+  /// Hands everything prepared over; returns when there is something to do, or it is time to tick.
+  ///
+  /// The busy wait adapts as QEMU's event loop does: it grows while sleeps are short, so that one
+  /// request at a time is not bound by sleeping and waking, and ends when they are long.
+  private mutating func waitForWork() {
+    if ring.preparedCount > 0 { ring.submit() }
+    if ring.hasWork {
+      ring.submit()
+      return
+    }
+    let before = monotonicNanoseconds()
+    if before >= nextTick { return }
+    let limit = waiting.isEmpty ? nextTick - before : Reactor.retryNanoseconds
+    if pollNanoseconds > 0, ring.spin(nanoseconds: min(pollNanoseconds, limit)) {
+      ring.submit()
+      return
+    }
+    ring.submitAndWait(timeoutNanoseconds: limit)
+    let slept = monotonicNanoseconds() - before
+    let most = configuration.pollNanosecondsMax
+    if slept > most {
+      pollNanoseconds = 0
+    } else if slept > pollNanoseconds {
+      pollNanoseconds = min(most, max(4 * Nanoseconds.microsecond, 2 * pollNanoseconds))
+    }
+  }
+
+  // MARK: Completions
+
+  private mutating func reapAll() {
+    var count: Int
+    repeat {
+      // What one batch can bring must fit: at most one entry per completion.
+      guard done.room >= Ring.batchCount else { return }
+      count = ring.reap()
+      for index in 0..<count { dispatch(ring.completion(at: index)) }
+    } while count == Ring.batchCount
+  }
+
+  private mutating func dispatch(_ completion: Completion) {
+    let place = Int(completion.userData & 0x00ff_ffff_ffff_ffff)
+    switch CompletionKind(rawValue: completion.userData >> 56) {
+    case .receive: received(place, completion)
+    case .send: sent(place, completion.result)
+    case .leg: finishOperation(place, completion.result)
+    case .accept: accepted(place, completion)
+    case .wake:
+      port.event.clear()
+      ring.preparePoll(port.event.descriptor, userData: CompletionKind.wake.userData(0))
+      openMail()
+    case .signal: signalled()
+    case .ignored, nil: break
+    }
+  }
+
+  // MARK: The engine
+
+  private var hasInput: Bool {
+    !done.isEmpty || !submissions.isEmpty || (engineHasMore && effects.isEmpty)
+  }
+
+  /// Feeds the engine and performs what it wants until nothing is left to feed.
+  mutating func workEngine() {
+    while true {
+      if hasInput { feedEngine(tick: false) }
+      performEffects()
+      if !toParse.isEmpty { resumeParsing() }
+      if !waiting.isEmpty, somethingFreed { resumeWaiting() }
+      if !hasInput { return }
+    }
+  }
+
+  /// One turn under the lock.
+  mutating func feedEngine(tick: Bool, beginStop: Bool = false) {
+    var wake: UInt64 = 0
+    let share = share
+    let now = now
+    effects.compact()
+    share.state.withLock { state in
+      while let finished = done.pop() {
+        state.engine.completed(finished.token, error: finished.error, now: now)
+      }
+      while let slot = submissions.pop() {
+        state.engine.submit(engineRequest(Int(slot)), now: now)
+      }
+      if tick { state.engine.tick(now: now) }
+      if beginStop { state.engine.beginStop(now: now) }
+      state.engine.settle(now: now)
+      engineHasMore = true
+      // What came before must be taken before: no room for the mail, no effects either.
+      guard effects.room >= Mailboxes.capacity else { return }
+      state.mailboxes.empty(index, into: &effects)
+      while effects.room > 0 {
+        guard let effect = state.nextEffect(own: index, wake: &wake) else {
+          engineHasMore = false
+          break
+        }
+        effects.append(effect)
+      }
+    }
+    if wake != 0 { share.wake(wake) }
+  }
+
+  private func engineRequest(_ slot: Int) -> MirrorRequest {
+    MirrorRequest(
+      kind: requests[slot].kind, range: requests[slot].engineRange,
+      isFUA: requests[slot].isFUA, mayPunchHoles: requests[slot].mayPunchHoles,
+      token: requests.token(slot, reactor: index))
+  }
+
+  // MARK: Mail
+
+  /// Looks after everything that others left for this reactor.
+  mutating func openMail() {
+    _ = port.hasMail.exchange(false, ordering: .acquiringAndReleasing)
+    engineHasMore = true
+    adoptAccepted()
+    let phase = share.phase.load(ordering: .acquiring)
+    if phase != self.phase { enter(phase) }
+  }
+}

@@ -1,0 +1,59 @@
+// What the engine's refusals and events mean, in sentences.
+
+import Base
+import ControlModel
+import MirrorEngine
+
+/// Sentences for refused commands.
+enum CommandText {
+  /// The refusal as the control plane tells it; `what` begins the sentence.
+  static func error(_ what: String, _ refusal: CommandError) -> ControlError {
+    switch refusal {
+    case .noSuchLeg: ControlError(.noSuchLeg, "\(what): the mirror has no such leg")
+    case .onlyGoodCopy:
+      ControlError(.conflict, "\(what): it holds the only good copy of some data")
+    case .notOnline: ControlError(.conflict, "\(what): it is not online")
+    case .notOffline: ControlError(.conflict, "\(what): it is online")
+    case .ioInFlight:
+      ControlError(
+        .conflict, "\(what): its disk has not yet answered I/O of before; try again when it has")
+    case .otherLeg: ControlError(.conflict, "\(what): the PV at its path is another leg")
+    case .diverged:
+      ControlError(
+        .conflict,
+        "\(what): its history is not part of this mirror's; --force copies everything to it")
+    case .noFreeSlot: ControlError(.conflict, "\(what): all eight slots are taken")
+    case .notWritable:
+      ControlError(.stopping, "\(what): the mirror is served read-only, or it is stopping")
+    }
+  }
+}
+
+/// Lines for the standard error output, one per event that an administrator wants to read.
+enum EventText {
+  /// The line; nil for events that are only counted.
+  static func line(_ event: MirrorEvent, path: String?) -> String? {
+    let leg = event.leg.map { "leg \($0)\(path.map { $0.isEmpty ? "" : " (\($0))" } ?? "")" } ?? ""
+    switch event.kind {
+    case .legFailed:
+      let why =
+        switch event.detail {
+        case 0: "by command"
+        case 110: "it did not answer in time"
+        default: "\(SystemError(code: Int32(truncatingIfNeeded: event.detail)))"
+        }
+      return "\(leg) failed: \(why); the mirror goes on without it"
+    case .legRemoved: return "\(leg) was removed"
+    case .legOnline: return "\(leg) is online, \(event.detail) bytes to copy"
+    case .resyncStarted: return "resync started: \(event.detail) bytes to copy"
+    case .resyncDone: return "resync done: \(event.detail) bytes copied"
+    case .recoveryDone: return "recovery done: \(event.detail) bytes made equal on all legs"
+    case .generationRecorded: return "generation \(event.detail) is recorded on all online legs"
+    case .readRedirected: return nil
+    case .readFailed: return "no leg could read the block at offset \(event.detail)"
+    case .flushLatched:
+      return "\(leg) failed a flush and is the last good one: flushes fail from now on"
+    case .copyFailed: return "resync could not read a block near offset \(event.detail)"
+    }
+  }
+}

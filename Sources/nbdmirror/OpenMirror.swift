@@ -1,0 +1,131 @@
+// From paths to an engine: PVs opened and locked, labels and maps read, the plan made.
+
+import Base
+import Glibc
+import Legs
+import MirrorEngine
+import MirrorFormat
+import Ring
+import Server
+
+/// A mirror whose PVs are open and whose plan is made; nothing is written yet.
+final class OpenMirror {
+  /// How it starts.
+  let plan: AssemblyPlan
+  /// Its open PVs, and who speaks for it on the control socket.
+  let adapter: MirrorAdapter
+  private let start: EngineStart
+
+  /// Opens everything that `options` name.
+  /// - Throws: `CommandFailure`, with the reasoning where assembly refuses.
+  init(_ options: Serve) throws {
+    var files: [PVFile] = []
+    var candidates: [AssemblyCandidate] = []
+    for path in options.pv {
+      do throws(PVError) {
+        let file = try PVFile.open(
+          path: path, access: options.readOnly ? .readOnly : .readWrite, cache: options.pvCache)
+        files.append(file)
+        candidates.append(
+          AssemblyCandidate(
+            path: path, label: file.readLabel(), legBytes: file.legBytes,
+            logicalBlockBytes: file.logicalBlockBytes))
+      } catch .cannotOpen(let path, let errno) where options.degraded {
+        // The absent leg that --degraded is for.
+        let error = PVError.cannotOpen(path: path, errno: errno)
+        Journal.write("\(error); starting without it")
+      } catch {
+        throw CommandFailure(error.description)
+      }
+    }
+    guard !files.isEmpty else { throw CommandFailure("none of the PVs can be opened") }
+    var plan: AssemblyPlan
+    switch Assembly.plan(
+      candidates,
+      options: AssemblyOptions(
+        isDegradedAllowed: options.degraded, chooseLeg: options.chooseLeg))
+    {
+    case .success(let made): plan = made
+    case .failure(let refusal):
+      // Both histories, for whoever has to decide with --choose-leg.
+      if case .splitBrain = refusal.reason {
+        for line in refusal.explanation { Journal.write(line) }
+      }
+      throw CommandFailure(refusal.description)
+    }
+    if options.readOnly { plan.isReadOnly = true }
+    let map = OpenMirror.readMaps(plan, files)
+    // Version bits of a UUID are fixed; both halves together have more than 64 random ones.
+    let random = Identifier.random()
+    let seed = random.high ^ (random.low << 32 | random.low >> 32)
+    var start = EngineStart(plan: plan, map: map, seed: seed)
+    start.isReadOnly = plan.isReadOnly
+    start.readPolicy = options.readPolicy == .roundRobin ? .roundRobin : .leastPending
+    start.legTimeoutNanoseconds = UInt64(options.legTimeout * 1e9)
+    self.plan = plan
+    self.start = start
+    adapter = MirrorAdapter(
+      facts: MirrorAdapter.Facts(
+        name: plan.name, setId: plan.setId, layout: plan.layout,
+        readPolicy: options.readPolicy.rawValue, cache: options.pvCache,
+        resyncMinBytesPerSecond: start.resyncMinBytesPerSecond,
+        resyncMaxBytesPerSecond: start.resyncMaxBytesPerSecond),
+      files: LegFiles())
+    if map.regionsWithoutSource > 0 {
+      Journal.write(
+        "\(map.regionsWithoutSource) regions have no good copy on the legs that are here: "
+          + "reads there fail")
+    }
+    try attach(files)
+  }
+
+  private static func readMaps(_ plan: AssemblyPlan, _ files: [PVFile]) -> AssemblyMap {
+    var maps: [LegMap?] = Array(repeating: nil, count: LegSlot.count)
+    for case let leg? in plan.legs {
+      maps[leg.slot.index] = files[leg.candidate].readMap(layout: plan.layout, setId: plan.setId)
+    }
+    return AssemblyMap.elect(plan: plan, maps: maps)
+  }
+
+  private func attach(_ files: [PVFile]) throws {
+    for case let leg? in plan.legs {
+      switch leg.role {
+      case .online, .returning:
+        adapter.files.attach(files[leg.candidate], to: leg.slot)
+      case .diverged:
+        // Its own history is given up: its map must not be taken for ours later.
+        if !plan.isReadOnly { try adapter.erase(files[leg.candidate]) }
+        adapter.files.attach(files[leg.candidate], to: leg.slot)
+      case .offline, .spare:
+        adapter.files.note(path: leg.path, of: leg.slot)
+      }
+    }
+  }
+
+  /// The engine of the plan.
+  func makeEngine() -> sending Engine {
+    Engine(start, now: Instant(nanoseconds: monotonicNanoseconds()))
+  }
+
+  /// Legs that are there again after they were missing come in by themselves.
+  func bringReturningLegsIn(_ server: MirrorServer) {
+    guard !plan.isReadOnly else { return }
+    for case let leg? in plan.legs where leg.role == .returning || leg.role == .diverged {
+      let returning = ReturningLeg(leg)
+      let now = Instant(nanoseconds: monotonicNanoseconds())
+      let refusal = server.withEngine { engine -> CommandError? in
+        do throws(CommandError) {
+          try engine.readd(returning, to: leg.slot, now: now)
+          return nil
+        } catch {
+          return error
+        }
+      }
+      if let refusal {
+        let what = "leg \(leg.slot) (\(leg.path)) cannot come back"
+        Journal.write(CommandText.error(what, refusal).message)
+        adapter.files.close(leg.slot)
+      }
+    }
+  }
+}

@@ -1,0 +1,201 @@
+// `nbdmirror serve`: assembles a mirror from its PVs and serves it until it is told to stop.
+//
+// The order matters: signals are blocked before any thread exists; every PV is opened and locked
+// before anything is decided; sockets are bound before the first write to a PV; `ready` is printed
+// when clients are served.
+
+import ArgumentParser
+import Base
+import ControlPlane
+import Glibc
+import Legs
+import MirrorEngine
+import MirrorFormat
+import NBDProtocol
+import Server
+
+/// The verb.
+struct Serve: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    abstract: "Serve a mirror over NBD until SIGTERM, SIGINT or `nbdmirror stop`.",
+    discussion: """
+      Prints the URIs to attach to, then `ready` on a line of its own. Without --socket and \
+      --listen it listens on a unix socket in /run/nbdmirror (root) or \
+      $XDG_RUNTIME_DIR/nbdmirror.
+      """)
+
+  /// How PVs are opened.
+  enum Cache: String, CaseIterable, ExpressibleByArgument {
+    case direct
+    case buffered
+  }
+
+  /// How a leg is chosen for a read.
+  enum Policy: String, CaseIterable, ExpressibleByArgument {
+    case roundRobin = "round-robin"
+    case leastPending = "least-pending"
+  }
+
+  @Argument(help: ArgumentHelp("Path of a file or block device.", valueName: "PV"))
+  var pv: [String]
+
+  @Option(help: ArgumentHelp("Listen on this unix socket.", valueName: "PATH"))
+  var socket: String?
+
+  @Option(help: ArgumentHelp("Listen on TCP; may be repeated.", valueName: "HOST:PORT"))
+  var listen: [String] = []
+
+  @Option(help: ArgumentHelp("Where the control socket goes.", valueName: "PATH"))
+  var control: String?
+
+  @Flag(help: "Write nothing at all, not even labels.")
+  var readOnly = false
+
+  @Flag(help: "Start although legs are missing.")
+  var degraded = false
+
+  @Option(
+    help: ArgumentHelp(
+      "After a split brain: the leg (slot, leg id or path) whose history is kept.",
+      valueName: "LEG"))
+  var chooseLeg: String?
+
+  @Option(help: "How a leg is chosen for a read.")
+  var readPolicy: Policy = .leastPending
+
+  @Option(help: "Number of reactor threads. Default: up to 4, by the cores.")
+  var threads: Int?
+
+  @Option(help: "How PVs are opened.")
+  var cache: Cache = .direct
+
+  @Option(help: ArgumentHelp("A leg that does not answer for so long fails.", valueName: "SECONDS"))
+  var legTimeout: Double = 8
+
+  @Option(
+    help: ArgumentHelp(
+      "Busy wait for up to so many microseconds before a thread sleeps; 0: never.",
+      valueName: "MICROSECONDS"))
+  var pollUs: UInt64 = 50
+
+  func validate() throws {
+    guard pv.count <= 8 else {
+      throw ValidationError("a mirror has 1 to 8 PVs, not \(pv.count)")
+    }
+    guard legTimeout >= 0.1, legTimeout <= 3600 else {
+      throw ValidationError("--leg-timeout is 0.1 to 3600 seconds")
+    }
+    guard pollUs <= 10_000 else { throw ValidationError("--poll-us is at most 10000") }
+    if let threads, threads < 1 || threads > 32 {
+      throw ValidationError("--threads is 1 to 32")
+    }
+  }
+
+  func run() throws {
+    do {
+      try serve()
+    } catch let error as ServerError {
+      throw CommandFailure(error.description)
+    }
+  }
+
+  private func serve() throws {
+    let signals = try TerminationSignals.block()
+    let mirror = try OpenMirror(self)
+    let configuration = try configure(mirror)
+    let server = try MirrorServer(
+      configuration, engine: mirror.makeEngine(), legs: mirror.adapter.files.table,
+      observer: mirror.adapter)
+    mirror.adapter.connect(server)
+    let control = try startControl(mirror)
+    defer { control.stop() }
+    let outcome = try server.run(signals: signals) {
+      mirror.bringReturningLegsIn(server)
+      announce(mirror.plan.name, configuration, server)
+    }
+    Systemd.notify("STOPPING=1")
+    if outcome == .unclean {
+      throw CommandFailure(
+        "stopped before the mirror was clean (a leg does not answer): the next start recovers")
+    }
+  }
+
+  private func startControl(_ mirror: OpenMirror) throws -> ControlServer {
+    let path: String
+    if let control {
+      path = control
+    } else {
+      let folder = try ControlEndpoint.current.serveFolder()
+      path = ControlEndpoint.controlPath(name: mirror.plan.name, in: folder)
+    }
+    do throws(ControlServerError) {
+      return try ControlServer.start(path: path, controller: mirror.adapter)
+    } catch {
+      throw CommandFailure("\(error)")
+    }
+  }
+
+  /// How PVs are opened.
+  var pvCache: PVFile.Cache { cache == .direct ? .direct : .buffered }
+
+  private func configure(_ mirror: OpenMirror) throws -> ServerConfiguration {
+    let layout = mirror.plan.layout
+    let export = ExportInfo(
+      name: mirror.plan.name, sizeBytes: layout.sizeBytes, isReadOnly: mirror.plan.isReadOnly,
+      minimumBlockBytes: layout.blockBytes, refusesUnaligned: false)
+    var configuration = ServerConfiguration(
+      export: export, blockBytes: UInt64(layout.blockBytes))
+    configuration.inheritedListeners = Systemd.inheritedListeners()
+    configuration.listenAddresses = listen
+    if let socket {
+      configuration.socketPaths = [socket]
+    } else if listen.isEmpty && configuration.inheritedListeners.isEmpty {
+      let folder = try ControlEndpoint.current.serveFolder()
+      configuration.socketPaths = [
+        ControlEndpoint.exportPath(name: mirror.plan.name, in: folder)
+      ]
+    }
+    let cores = max(1, Int(sysconf(Int32(_SC_NPROCESSORS_ONLN))))
+    configuration.threads = threads ?? min(4, cores)
+    configuration.pollNanosecondsMax = pollUs * Nanoseconds.microsecond
+    return configuration
+  }
+
+  private func announce(
+    _ name: String, _ configuration: ServerConfiguration, _ server: MirrorServer
+  ) {
+    for path in configuration.socketPaths {
+      print("nbd+unix:///\(URIText.escape(name))?socket=\(URIText.escape(path))")
+    }
+    for (address, port) in zip(configuration.listenAddresses, server.ports) {
+      let host = address[..<(address.lastIndex(of: ":") ?? address.endIndex)]
+      print("nbd://\(host.isEmpty ? "localhost" : String(host)):\(port)/\(URIText.escape(name))")
+    }
+    print("ready")
+    // Whoever waits for the line reads it through a pipe.
+    fflush(nil)
+    Systemd.notify("READY=1")
+  }
+}
+
+/// Percent-encoding of the parts of a URI.
+enum URIText {
+  /// `text` with everything escaped but unreserved characters and `/`.
+  static func escape(_ text: String) -> String {
+    let digits = Array("0123456789ABCDEF")
+    var result = ""
+    for byte in text.utf8 {
+      switch byte {
+      case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"),
+        UInt8(ascii: "0")...UInt8(ascii: "9"), UInt8(ascii: "-"), UInt8(ascii: "."),
+        UInt8(ascii: "_"), UInt8(ascii: "~"), UInt8(ascii: "/"):
+        result.unicodeScalars.append(Unicode.Scalar(byte))
+      default:
+        result += "%"
+        result.append(digits[Int(byte >> 4)])
+        result.append(digits[Int(byte & 15)])
+      }
+    }
+    return result
+  }
+}

@@ -1,0 +1,273 @@
+// Goal: legs fail, return and are copied to without stale data ever being used (P2, P3, P6).
+// Method: a scripted engine.
+
+import Base
+import MirrorFormat
+import Testing
+
+@testable import MirrorEngine
+
+@Suite("Legs")
+struct LegTests {
+  static func returning(
+    _ driver: EngineDriver, _ slot: Int, generation: Generation? = nil
+  ) -> ReturningLeg {
+    ReturningLeg(
+      legId: EngineDriver.legId[slot],
+      lineage: Lineage(
+        current: generation ?? Generation(counter: 1, id: Identifier(high: 7, low: 7)), parents: []),
+      labelSequence: 1, labelCopy: 0, isTreatedAsNew: false)
+  }
+
+  /// Two legs, leg 1 failed, two of eight regions written meanwhile.
+  static func degraded() throws -> EngineDriver {
+    let driver = try EngineDriver.opened()
+    try driver.engine.fail(LegSlot(1), now: driver.now)
+    driver.drain()
+    driver.runToRest()
+    _ = driver.submit(.write, 1 << 20, 4096)
+    _ = driver.submit(.write, 5 << 20, 4096)
+    driver.runToRest()
+    return driver
+  }
+
+  @Test("a leg that comes back gets the map, then the label, then only what it missed")
+  func partialResync() throws {
+    let driver = try LegTests.degraded()
+    try driver.engine.readd(LegTests.returning(driver, 1), to: LegSlot(1), now: driver.now)
+    driver.drain()
+    #expect(driver.count(driver.isLog) == 2)
+    #expect(try #require(driver.openWords(on: 1))[5] & 2 == 2)
+    #expect(driver.count(driver.isLabel) == 0, "map before label")
+    driver.completeAll(where: driver.isLog)
+    let label = try #require(try driver.openLabel(on: 1))
+    #expect(label.members[1].state == .online)
+    #expect(driver.count(driver.isData) == 0, "label before data")
+    var copied: [UInt64] = []
+    while let io = driver.open.first?.io {
+      if driver.isData(io), io.kind == .write {
+        #expect(io.leg.index == 1)
+        copied.append(io.offset - driver.layout.dataOffset)
+      }
+      driver.complete { $0.token == io.token }
+    }
+    #expect(copied.sorted() == [1 << 20, 5 << 20])
+    #expect(driver.leg(1)?.staleBytes == 0)
+    let snapshot = driver.engine.snapshot()
+    #expect(snapshot.resyncBytesDone == 2 << 20 && snapshot.resyncBytesTotal == 2 << 20)
+    #expect(!snapshot.isResyncRunning && snapshot.syncPercent == 100)
+  }
+
+  @Test("a leg that missed a write is never read there before it is copied")
+  func neverStale() throws {
+    let driver = try LegTests.degraded()
+    driver.engine.setCopierPaused(true, now: driver.now)
+    try driver.engine.readd(LegTests.returning(driver, 1), to: LegSlot(1), now: driver.now)
+    driver.drain()
+    driver.runToRest()
+    #expect(driver.leg(1)?.state == .online)
+    for _ in 0..<8 {
+      _ = driver.submit(.read, 5 << 20, 4096)
+      #expect(driver.open.last?.io.leg.index == 0)
+      driver.runToRest()
+    }
+    var legs: Set<Int> = []
+    for _ in 0..<8 {
+      _ = driver.submit(.read, 6 << 20, 4096)
+      legs.insert(driver.open[0].io.leg.index)
+      driver.runToRest()
+    }
+    #expect(legs == [0, 1], "elsewhere it is read")
+    _ = driver.submit(.write, 5 << 20, 4096)
+    #expect(driver.count(driver.isData) == 2, "it gets every write")
+  }
+
+  @Test("the stale bit is cleared after a flush of the target that began after the copy")
+  func flushBeforeClear() throws {
+    let driver = try LegTests.degraded()
+    try driver.engine.readd(LegTests.returning(driver, 1), to: LegSlot(1), now: driver.now)
+    driver.drain()
+    driver.completeAll { $0.kind != .flush }
+    #expect(driver.leg(1)?.staleBytes == 2 << 20)
+    driver.complete { $0.kind == .flush && $0.leg.index == 0 }
+    #expect(driver.leg(1)?.staleBytes == 2 << 20)
+    driver.complete { $0.kind == .flush }
+    #expect(driver.leg(1)?.staleBytes == 0)
+    #expect(try #require(driver.openWords(on: 1))[5] & 0xff == 0)
+  }
+
+  @Test("a copy waits for writes in flight and new writes wait for the copy")
+  func copyLock() throws {
+    let driver = try LegTests.degraded()
+    try driver.engine.readd(LegTests.returning(driver, 1), to: LegSlot(1), now: driver.now)
+    driver.drain()
+    driver.completeAll { driver.isLog($0) || driver.isLabel($0) }
+    #expect(driver.count { driver.isData($0) && $0.kind == .read } == 2)
+    let write = driver.submit(.write, (5 << 20) + 8192, 4096)
+    #expect(driver.count { driver.isData($0) && $0.kind == .write } == 0)
+    driver.runToRest()
+    #expect(driver.replies[write] == 0)
+  }
+
+  @Test("a target that leaves during its copy keeps its stale bits")
+  func targetLeaves() throws {
+    let driver = try LegTests.degraded()
+    try driver.engine.readd(LegTests.returning(driver, 1), to: LegSlot(1), now: driver.now)
+    driver.drain()
+    driver.completeAll { driver.isLog($0) || driver.isLabel($0) || $0.kind == .read }
+    driver.complete { driver.isData($0) && $0.leg.index == 1 }
+    try driver.engine.fail(LegSlot(1), now: driver.now)
+    driver.drain()
+    driver.runToRest()
+    #expect(driver.leg(1)?.staleBytes == 2 << 20)
+    #expect(driver.leg(1)?.state == .failed)
+  }
+
+  @Test("a leg of an unknown or diverged generation is refused")
+  func diverged() throws {
+    let driver = try LegTests.degraded()
+    let foreign = LegTests.returning(
+      driver, 1, generation: Generation(counter: 9, id: Identifier(high: 9, low: 9)))
+    #expect(throws: CommandError.diverged) {
+      try driver.engine.readd(foreign, to: LegSlot(1), now: driver.now)
+    }
+    var asNew = foreign
+    asNew.isTreatedAsNew = true
+    try driver.engine.readd(asNew, to: LegSlot(1), now: driver.now)
+    #expect(driver.leg(1)?.staleBytes == 8 << 20)
+  }
+
+  @Test("a leg does not come back while I/O of before is with it")
+  func lateIO() throws {
+    let driver = try EngineDriver.opened()
+    _ = driver.submit(.write, 0, 4096)
+    driver.completeAll(where: driver.isLog)
+    driver.complete { $0.leg.index == 0 }
+    try driver.engine.fail(LegSlot(1), now: driver.now)
+    driver.drain()
+    #expect(throws: CommandError.ioInFlight) {
+      try driver.engine.readd(LegTests.returning(driver, 1), to: LegSlot(1), now: driver.now)
+    }
+    driver.runToRest()
+    try driver.engine.readd(LegTests.returning(driver, 1), to: LegSlot(1), now: driver.now)
+  }
+
+  @Test("a read that hangs is asked of another leg, into a fresh buffer")
+  func hungRead() throws {
+    let driver = try EngineDriver.opened()
+    let read = driver.submit(.read, 0, 4096)
+    let hung = try #require(driver.open.first?.io)
+    driver.pass(seconds: 9)
+    #expect(driver.replaced.contains(read))
+    driver.complete { $0.kind == .read && $0.leg != hung.leg }
+    driver.completeAll(where: driver.isLabel)
+    #expect(driver.replies[read] == 0)
+    #expect(!driver.released.contains(read))
+    driver.complete { $0.token == hung.token }
+    #expect(driver.released.contains(read))
+  }
+
+  @Test("a read error is served by another leg; too many fail the leg")
+  func readErrors() throws {
+    let driver = try EngineDriver.opened()
+    var failures = 0
+    while driver.leg(0)?.state == .online {
+      let read = driver.submit(.read, 0, 4096)
+      if driver.complete(error: 5, where: { $0.kind == .read && $0.leg.index == 0 }) {
+        failures += 1
+      }
+      driver.runToRest()
+      #expect(driver.replies[read] == 0)
+    }
+    #expect(failures == Int(Engine.readErrorsMax))
+    let read = driver.submit(.read, 0, 4096)
+    driver.complete(error: 5) { $0.kind == .read }
+    #expect(driver.replies[read] == 5, "the last good leg's error is the client's")
+    #expect(driver.leg(1)?.state == .online)
+  }
+
+  @Test("an unresolved read is written to the other legs before the reply")
+  func unresolvedRead() throws {
+    var words = [UInt16](repeating: 0, count: 8)
+    words[2] = RegionWord.intent
+    let driver = try EngineDriver(words: words)
+    driver.engine.setCopierPaused(true, now: driver.now)
+    driver.runToRest()
+    let read = driver.submit(.read, 2 << 20, 4096)
+    #expect(driver.open.map(\.io.kind) == [.read])
+    driver.complete { $0.kind == .read }
+    #expect(driver.replies[read] == nil)
+    #expect(driver.open.map(\.io.kind) == [.write])
+    driver.runToRest()
+    #expect(driver.replies[read] == 0)
+    let elsewhere = driver.submit(.read, 3 << 20, 4096)
+    driver.complete { $0.kind == .read }
+    #expect(driver.replies[elsewhere] == 0)
+    driver.engine.setCopierPaused(false, now: driver.now)
+    driver.drain()
+    driver.runToRest()
+    #expect(driver.engine.snapshot().unresolvedRegions == 0)
+  }
+
+  @Test("a degraded start answers no read before its generation is durable")
+  func degradedStart() throws {
+    let driver = try EngineDriver(absent: [1: .missing])
+    let read = driver.submit(.read, 0, 4096)
+    #expect(driver.count { $0.kind == .read } == 0)
+    let label = try #require(try driver.openLabel(on: 0))
+    #expect(label.lineage.current.counter == 2 && label.members[1].state == .missing)
+    #expect(label.members[1].offlineSince == 2)
+    driver.complete(where: driver.isLabel)
+    driver.complete { $0.kind == .read }
+    #expect(driver.replies[read] == 0)
+  }
+
+  @Test("a new leg is listed only when it has the map, and is copied in whole")
+  func addLeg() throws {
+    let driver = try EngineDriver.opened()
+    let slot = try driver.engine.slotForNewLeg()
+    #expect(slot == LegSlot(2))
+    try driver.engine.add(legId: EngineDriver.legId[2], at: slot, now: driver.now)
+    driver.drain()
+    driver.completeAll(where: driver.isLog)
+    #expect(try #require(try driver.openLabel(on: 0)).members[2].legId == EngineDriver.legId[2])
+    driver.runToRest()
+    #expect(driver.leg(2)?.state == .online && driver.leg(2)?.staleBytes == 0)
+    #expect(driver.engine.snapshot().resyncBytesDone == 8 << 20)
+  }
+
+  @Test("the only good copy is neither failed nor removed by command")
+  func onlyCopy() throws {
+    let driver = try LegTests.degraded()
+    #expect(throws: CommandError.onlyGoodCopy) {
+      try driver.engine.fail(LegSlot(0), now: driver.now)
+    }
+    driver.engine.setCopierPaused(true, now: driver.now)
+    try driver.engine.readd(LegTests.returning(driver, 1), to: LegSlot(1), now: driver.now)
+    driver.drain()
+    driver.runToRest()
+    #expect(throws: CommandError.onlyGoodCopy) {
+      try driver.engine.remove(LegSlot(0), now: driver.now)
+    }
+  }
+
+  @Test("a write that fails on a leg which must stay makes it stale there instead")
+  func partlyOnlyCopy() throws {
+    let driver = try LegTests.degraded()
+    driver.engine.setCopierPaused(true, now: driver.now)
+    try driver.engine.readd(LegTests.returning(driver, 1), to: LegSlot(1), now: driver.now)
+    driver.drain()
+    driver.runToRest()
+    // Leg 0 alone has regions 1 and 5; it fails a write in region 7, where leg 1 is good too.
+    let write = driver.submit(.write, 7 << 20, 4096)
+    driver.completeAll(where: driver.isLog)
+    driver.complete(error: 5) { driver.isData($0) && $0.leg.index == 0 }
+    driver.complete(where: driver.isData)
+    #expect(driver.replies[write] == nil)
+    #expect(try #require(driver.openWords(on: 1))[7] & 1 == 1)
+    driver.runToRest()
+    #expect(driver.replies[write] == 0)
+    #expect(driver.leg(0)?.state == .online)
+    #expect(driver.leg(0)?.staleBytes == 1 << 20)
+  }
+}
