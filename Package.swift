@@ -72,8 +72,16 @@ let package = Package(
 
     // The simulator drives the same engine.
     room("Simulator", ["Base", "Faults", "MirrorEngine", "MirrorFormat"]),
+    .executableTarget(
+      name: "nbdmirror-sim",
+      dependencies: [
+        "Simulator", .product(name: "ArgumentParser", package: "swift-argument-parser"),
+      ],
+      swiftSettings: strict),
 
     tests("BaseTests", ["Base"]),
+    tests("FaultsTests", ["Base", "Faults"]),
+    tests("SimulationTests", ["Simulator"]),
     tests("RingTests", ["Base", "CRing", "Ring"]),
     tests("MirrorEngineTests", ["Base", "MirrorEngine", "MirrorFormat"]),
     tests("NBDProtocolTests", ["Base", "NBDProtocol"]),
