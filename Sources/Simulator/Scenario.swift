@@ -19,7 +19,7 @@ public struct Scenario: Sendable {
   public var regionCount: Int
   /// Bytes cut off the last region.
   public var cutBytes: UInt64
-  /// Unit of client writes.
+  /// Unit of client writes; at most a sector, so that no unit can be torn.
   public var grain: Int
   /// Where the region map lives.
   public var logKind: LogKind
@@ -73,7 +73,6 @@ public struct Scenario: Sendable {
     regionCount = kind == 0 ? 3 : kind == 1 ? 8 : random.int(in: 1...12)
     cutBytes = random.chance(1, in: 3) ? UInt64(blockBytes) * (1 + random.below(8)) : 0
     grain = random.chance(1, in: 2) ? 128 : 512
-    if grain == 512, blockBytes == 4096, random.chance(1, in: 2) { grain = 4096 }
     logKind = random.chance(1, in: 6) ? .core : .disk
     readPolicy = random.chance(1, in: 2) ? .roundRobin : .leastPending
     startsStale = legCount > 1 && random.chance(1, in: 6)

@@ -51,7 +51,7 @@ public struct TraceEvent: Sendable {
 /// The last events of a run, and their hash.
 public struct Trace: Sendable {
   /// How many events are kept.
-  public static let keptMax = 50
+  public let keptMax: Int
   private var kept: [TraceEvent] = []
   private var next = 0
   /// Over all events of the run.
@@ -60,7 +60,7 @@ public struct Trace: Sendable {
   public private(set) var count: UInt64 = 0
 
   /// An empty trace.
-  public init() { kept.reserveCapacity(Trace.keptMax) }
+  public init(keptMax: Int = 50) { self.keptMax = keptMax }
 
   mutating func add(_ event: TraceEvent) {
     count += 1
@@ -71,11 +71,11 @@ public struct Trace: Sendable {
     mix(event.range.offset)
     mix(event.range.count)
     mix(UInt64(bitPattern: event.value))
-    if kept.count < Trace.keptMax {
+    if kept.count < keptMax {
       kept.append(event)
     } else {
       kept[next] = event
-      next = (next + 1) % Trace.keptMax
+      next = (next + 1) % keptMax
     }
   }
 

@@ -25,7 +25,7 @@ public final class World {
   /// The barrier that is taken away, if any.
   public let mutation: Mutation?
   /// What happened.
-  public internal(set) var trace = Trace()
+  public internal(set) var trace: Trace
   /// How much of it.
   public internal(set) var counts = RunCounts()
   /// The first broken promise.
@@ -65,8 +65,9 @@ public final class World {
   var wasFlushLatched = false
   var faultNumber = 0
 
-  /// A world before its first step.
-  public init(scenario: Scenario, mutation: Mutation? = nil) {
+  /// A world before its first step, which keeps so many of the last events.
+  public init(scenario: Scenario, mutation: Mutation? = nil, keptEvents: Int = 50) {
+    trace = Trace(keptMax: keptEvents)
     self.scenario = scenario
     self.mutation = mutation
     layout = scenario.layout

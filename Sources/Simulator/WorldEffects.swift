@@ -157,7 +157,7 @@ extension World {
     let released = held.filter { $0.io.leg == slot }
     held.removeAll { $0.io.leg == slot }
     for var item in released {
-      if random.chance(1, in: 3) { item.error = 5 }
+      if !scenario.mustSucceed, random.chance(1, in: 3) { item.error = 5 }
       item.due = now.advanced(byNanoseconds: random.below(5 * Nanoseconds.millisecond))
       pending.push(item)
     }

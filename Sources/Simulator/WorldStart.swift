@@ -161,6 +161,10 @@ extension World {
       case .success(let plan) = World.plan(legs, absent: absent, isDegradedAllowed: true),
       plan.lineage.current == all.lineage.current
     else { return nil }
+    // With `--log core` an absent leg is stale everywhere when it is back: who starts without the
+    // only complete leg gives its data up.
+    guard scenario.logKind == .disk || absent.isEmpty || !plan.online.subtracting(plan.incomplete).isEmpty
+    else { return nil }
     var holders = plan.online
     while let slot = holders.popFirst() {
       if plan.legs[slot.index]?.label.label.lineage.current == all.lineage.current { return plan }

@@ -146,7 +146,7 @@ extension World {
 
   /// Brings an offline leg in again, as a server does that is told to.
   func bringBack(_ slot: LegSlot) {
-    guard let leg = legs[slot.index] else { return }
+    guard let leg = legs[slot.index], !goneLegs.contains(slot) else { return }
     var returned = ReturningLeg(
       legId: leg.legId, lineage: Lineage(current: Generation(counter: 0, id: .zero), parents: []),
       labelSequence: 0, labelCopy: 0, isTreatedAsNew: true)

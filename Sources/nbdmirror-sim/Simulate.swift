@@ -24,6 +24,9 @@ struct Simulate: ParsableCommand {
   @Flag(help: "Go on after a violation and list all seeds that have one.")
   var all = false
 
+  @Option(help: "How many of the last events are printed with a violation.")
+  var events: Int = 50
+
   func run() throws {
     let first = seed ?? UInt64.random(in: 0..<1 << 32)
     print("seeds from \(first) on")
@@ -39,7 +42,7 @@ struct Simulate: ParsableCommand {
       }
       let current = first &+ UInt64(done)
       Trap.note(seed: current)
-      let world = World(scenario: Scenario(seed: current))
+      let world = World(scenario: Scenario(seed: current), keptEvents: max(1, events))
       world.run()
       done += 1
       counts.add(world.counts)
