@@ -198,12 +198,14 @@ struct RegionMap: ~Copyable {
 
   // MARK: What is durable
 
-  /// Whether all of `bits` are durable in every region of `range`; where not, they are set in
-  /// `words`, so that the next commit carries them.
+  /// Whether all of `bits` are durable in every region of `range`. They are set in `words` in any
+  /// case: a bit that is durable may be cleared in `words` already, and the next image, which
+  /// nobody waits for, would take it from under the write.
   mutating func require(_ bits: UInt16, in range: ByteRange) -> Bool {
     var isDurable = true
-    for region in regions(of: range) where !isDurableBits(bits, in: region) {
+    for region in regions(of: range) {
       setBits(bits, in: region)
+      guard !isDurableBits(bits, in: region) else { continue }
       dirtyPages.insert(page(of: region))
       isDurable = false
     }
