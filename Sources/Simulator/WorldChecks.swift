@@ -32,13 +32,12 @@ extension World {
   func calmDown() {
     isCalm = true
     note(.command, "calm")
+    // What was asked for before may still fail: the faults were there.
+    isStopping = !scenario.mustSucceed
     losesCacheNow()
     faults.removeAll()
     for slot in 0..<LegSlot.count { releaseHeld(on: LegSlot(slot)) }
     engine.setCopierPaused(false, now: now)
-    // What was asked for before may still fail: the faults were there.
-    let wasMustSucceed = scenario.mustSucceed
-    isStopping = !wasMustSucceed
     guard runUntil(seconds: 60, "all requests are answered", { self.openRequests == 0 }) else {
       return
     }
@@ -183,8 +182,6 @@ extension World {
   }
 
   private func checkCleanLabels() {
-    let unlabelled = AssemblyOptions(isDegradedAllowed: false)
-    _ = unlabelled
     switch World.plan(legs, absent: .none, isDegradedAllowed: false) {
     case .success(let plan):
       if !plan.wasClean { fail("a label is not clean after a clean stop") }

@@ -135,6 +135,9 @@ extension World {
     freeBuffers.removeAll()
     for slot in requests.indices { requests[slot].isInUse = false }
     guard violation == nil else { return }
+    // A server flushes a PV before it trusts what it reads there: what the last server left in
+    // flight may be visible and not durable.
+    for leg in legs { leg?.flushed(mark: UInt64.max) }
     let gone = goneLegs
     var absent = gone
     if scenario.hasDegradedStarts, !isCalm, random.chance(1, in: 3) {
