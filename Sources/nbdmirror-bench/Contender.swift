@@ -1,0 +1,88 @@
+// The servers that take turns, each with its own command line, socket and files.
+import Glibc
+
+/// What holds the legs.
+enum Medium: String, CaseIterable, Codable {
+  case tmpfs
+  case disk
+}
+
+/// A server in the comparison.
+enum Contender: String, CaseIterable, Codable {
+  case nbdmirror
+  case nbdkit
+  case qemu
+
+  /// The heading of its column.
+  var title: String {
+    switch self {
+    case .nbdmirror: "nbdmirror, 2 legs"
+    case .nbdkit: "nbdkit file, 1 file"
+    case .qemu: "qemu-nbd quorum, 2 files"
+    }
+  }
+}
+
+/// A running server.
+final class RunningServer {
+  let contender: Contender
+  let uri: String
+  let process: ChildProcess
+
+  /// Makes the files in `directory` and starts the server; returns when it accepts connections.
+  init(
+    _ contender: Contender, directory: String, medium: Medium, mebibytes: Int, binary: String,
+    options: [String]
+  ) throws {
+    self.contender = contender
+    let socket = "\(directory)/\(contender.rawValue).sock"
+    uri = "nbd+unix:///?socket=\(socket)"
+    let files = (0...1).map { "\(directory)/\(contender.rawValue)\($0)" }
+    let log = "\(directory)/\(contender.rawValue).log"
+    func run(_ command: [String]) throws {
+      try ChildProcess(command, log: log).succeed(seconds: 60)
+    }
+    let command: [String]
+    switch contender {
+    case .nbdmirror:
+      try run([binary, "create", "bench"] + files + ["--size", "\(mebibytes)M"])
+      command =
+        [binary, "serve"] + files
+        + ["--socket", socket, "--control", "\(directory)/ctl.sock"] + options
+    case .nbdkit:
+      try run(["truncate", "-s", "\(mebibytes)M", files[0]])
+      command = ["nbdkit", "-f", "-U", socket, "file", files[0]]
+    case .qemu:
+      try run(["truncate", "-s", "\(mebibytes)M"] + files)
+      command = [
+        "qemu-nbd", "-k", socket, "-t", "-e", "16", "--image-opts",
+        Self.quorum(files, medium: medium),
+      ]
+    }
+    process = try ChildProcess(command, log: log)
+    do {
+      try waitUntil("\(contender.title) accepts connections", seconds: 20) {
+        guard process.isRunning else {
+          throw BenchError("\(command.joined(separator: " ")) ended:\n\(process.log)")
+        }
+        return contender == .nbdmirror
+          ? process.log.split(separator: "\n").contains("ready")
+          : TextFile.exists(socket)
+      }
+    } catch {
+      process.end()
+      throw error
+    }
+  }
+
+  /// The quorum driver as a mirror: writes to all, reads from the first that answers.
+  private static func quorum(_ files: [String], medium: Medium) -> String {
+    let file = medium == .disk ? "file.cache.direct=on,file.aio=io_uring" : "file.aio=threads"
+    let children = files.enumerated().map { index, path in
+      let options = file.split(separator: ",").map { "children.\(index).\($0)" }
+      return "children.\(index).driver=raw,children.\(index).file.driver=file,"
+        + "children.\(index).file.filename=\(path),\(options.joined(separator: ","))"
+    }
+    return "driver=quorum,vote-threshold=1,read-pattern=fifo," + children.joined(separator: ",")
+  }
+}

@@ -1,0 +1,53 @@
+// The load of the crash tests: a Python process beside this file that writes, reads, flushes and
+// trims through libnbd and knows from the answers what every block may hold (its header has the
+// model). It lives through many lives of the server.
+import Foundation
+
+/// A conversation with `verifying_load.py`.
+public final class VerifyingLoad {
+  private let process: BackgroundProcess
+
+  /// Starts the load's process; it connects at `begin` only.
+  ///
+  /// - Parameters:
+  ///   - mirror: the mirror to work on, from block 0 up.
+  ///   - seed: decides every request.
+  ///   - blocks: how many blocks of 4 KiB it works on.
+  ///   - connections: how many connections it opens, each at depth 8.
+  /// - Throws: when the process can't be started.
+  public init(_ mirror: MirrorUnderTest, seed: UInt32, blocks: Int, connections: Int) throws {
+    let script = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
+      .appendingPathComponent("verifying_load.py").path
+    process = try BackgroundProcess(
+      ["/usr/bin/python3", script, mirror.uri, "\(seed)", "\(blocks)", "\(connections)"],
+      directory: mirror.directory, conversation: true)
+  }
+
+  /// Begins to work, until the server goes away.
+  public func begin() throws { try process.tell("load") }
+
+  /// Waits for the load to notice that the server is gone.
+  ///
+  /// - Returns: how many requests it had made and how many flushes were answered.
+  /// - Throws: `FixtureError` with what was wrong, when a reply was.
+  public func serverGone() async throws -> (requests: Int, flushes: Int) {
+    let words = try await process.answer(seconds: 60).split(separator: " ")
+    guard words.count == 3, words[0] == "dead", let requests = Int(words[1]),
+      let flushes = Int(words[2])
+    else { throw FixtureError("the load saw: \(words.joined(separator: " "))") }
+    return (requests, flushes)
+  }
+
+  /// Reads every block and checks it against what it may hold.
+  ///
+  /// - Returns: nil if every block is right, else what is wrong.
+  /// - Throws: when there is no answer.
+  public func verify() async throws -> String? {
+    try process.tell("verify")
+    let answer = try await process.answer(seconds: 120)
+    return answer.hasPrefix("good ") ? nil : answer
+  }
+
+  /// Ends the process.
+  public func end() { process.end() }
+}

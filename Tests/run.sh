@@ -1,0 +1,55 @@
+#!/usr/bin/env bash
+# Everything that a change has to pass, from a fresh clone: packages, format, build, tests.
+#
+#   Tests/run.sh [arguments of `swift test`, such as --filter InteropTests]
+#
+# Needs root (or sudo) to install missing Debian packages, and root for the tests that attach loop
+# devices. The black-box tests run the release binary; NBDMIRROR_BIN names another one. The output
+# ends with the test runner's own summary, and the exit status is the first failure's.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+# To build: the C libraries. To test: the clients and tools that the server is tried with.
+packages=(
+  liburing-dev libnbd-dev libgnutls28-dev pkg-config
+  libnbd-bin python3-libnbd fio nbdkit qemu-utils nbd-client
+  e2fsprogs mount util-linux strace curl
+)
+
+# say TEXT: a heading with the seconds since the begin.
+say() { printf '\n== %s (at %d s)\n' "$1" "$SECONDS"; }
+
+missing=()
+for package in "${packages[@]}"; do
+  status=$(dpkg-query -W -f '${db:Status-Abbrev}' "$package" 2>/dev/null || true)
+  [[ $status == ii* ]] || missing+=("$package")
+done
+if ((${#missing[@]})); then
+  say "install ${missing[*]}"
+  as_root=()
+  if ((EUID != 0)); then as_root=(sudo); fi
+  export DEBIAN_FRONTEND=noninteractive
+  "${as_root[@]}" apt-get update -q </dev/null
+  "${as_root[@]}" apt-get install -q -y --no-install-recommends "${missing[@]}" </dev/null
+fi
+
+say "format"
+dirs=()
+for dir in Sources Tests Examples; do
+  if [[ -n $(find "$dir" -name '*.swift' -print -quit 2>/dev/null) ]]; then dirs+=("$dir"); fi
+done
+swift format lint --strict -r "${dirs[@]}" Package.swift
+
+say "build, debug, with tests"
+swift build --build-tests </dev/null
+
+if [[ -z ${NBDMIRROR_BIN:-} ]]; then
+  say "build, release, Swift library linked statically"
+  release=(-c release --static-swift-stdlib)
+  swift build "${release[@]}" --product nbdmirror </dev/null
+  NBDMIRROR_BIN=$(swift build "${release[@]}" --show-bin-path)/nbdmirror
+fi
+export NBDMIRROR_BIN
+
+say "test"
+swift test --skip-build "$@" </dev/null
