@@ -11,17 +11,15 @@ import Base
 import MirrorFormat
 
 extension Engine {
-  /// Whether the mirror can do without `slot`: every region has another good online leg.
+  /// Whether the mirror can do without `slot`: every region has another good online leg, by what
+  /// the log holds too. (Else a crash would find a region of which no leg is good: the label that
+  /// excludes this leg may be durable before the page that says who else is good.)
   func canLose(_ slot: LegSlot) -> Bool {
     let others = online.subtracting(LegSet(slot))
     guard !others.isEmpty else { return false }
-    var rest = others
-    while let leg = rest.popFirst() {
-      if map.staleCounts[leg.index] == 0 { return true }
-    }
     for region in 0..<map.layout.regionCount {
-      let stale = map.stale(region)
-      if !stale.contains(slot), others.subtracting(stale).isEmpty { return false }
+      let lacking = isLogged ? map.possiblyStale(region) : map.stale(region)
+      if !map.stale(region).contains(slot), others.subtracting(lacking).isEmpty { return false }
     }
     return true
   }
