@@ -157,6 +157,8 @@ extension Engine {
     var joined = membership.stagedJoining.intersection(membership.written)
     while let leg = joined.popFirst() { finishJoin(leg) }
     if online != staged { membership.needsCommit = true }
+    // One leg is left, and no start will ask another one: what it holds is the truth.
+    if staged.count == 1, online == staged { map.resolveAll() }
     while let index = labelWaiters.pop() { ready.push(index) }
   }
 

@@ -40,7 +40,6 @@ extension Engine {
         map.setBits(stale, in: region)
       }
     }
-    if online.count == 1 { map.resolveAll() }
     membership.needsCommit = true
     note(
       state == .removed

@@ -182,7 +182,7 @@ struct RegionMap: ~Copyable {
     unresolved.insert(region)
   }
 
-  /// One leg is left: what it holds is the truth.
+  /// One leg is left, also by the labels: what it holds is the truth.
   mutating func resolveAll() { unresolved.removeAll() }
 
   mutating func resolve(_ region: Int) { unresolved.remove(region) }

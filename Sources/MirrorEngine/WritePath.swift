@@ -174,13 +174,16 @@ extension Engine {
     }
   }
 
-  /// The chunk failed. Where several legs may be read, they may differ now: unresolved.
+  /// The chunk failed. Where several legs may be read, now or by the labels after a crash, they may
+  /// differ: unresolved.
   mutating func failChunk(_ index: Int, error: Int32) {
     operations[index].error = error
     let chunk = operations[index].chunk
     if operations[index].kind != .copy,
       !operations[index].written.union(operations[index].failed).isEmpty,
-      operations[index].isExclusive, map.good(online, in: chunk).count > 1
+      operations[index].isExclusive,
+      map.good(online.union(membership.recordedOnline), in: chunk).count > 1
+        || !membership.recordedOnline.subtracting(online).isEmpty
     {
       for region in map.regions(of: chunk) where map.hasIntent(region) {
         map.markUnresolved(region)
