@@ -131,6 +131,13 @@ extension Engine {
     legs[slot.index].isNew = false
     legs[slot.index].offlineSince = 0
     online.insert(slot)
+    // What began without it lies in regions in which it is durably stale: the whole map went to
+    // it before this label. Nobody shall wait until it has that, or is excluded once more.
+    for index in operations.indices
+    where operations[index].phase != .free && !operations[index].awaited.contains(slot) {
+      operations[index].excused.insert(slot)
+    }
+    if flushes.isInFlight { flushes.excused.insert(slot) }
     note(MirrorEvent(.legOnline, leg: slot, detail: map.staleBytes(slot)))
     copier.restart()
   }
