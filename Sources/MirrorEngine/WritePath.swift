@@ -156,7 +156,9 @@ extension Engine {
   /// Waits until the legs that missed the chunk and stay online are durably stale there.
   mutating func staleRecorded(_ index: Int) {
     let missing = operations[index].failed
-    copier.isExhausted = false
+    for region in map.regions(of: operations[index].chunk) {
+      copier.invalidate(region, missedBy: missing, mayDiffer: false)
+    }
     guard requireBits(UInt16(missing.bits) | RegionWord.intent, in: operations[index].chunk) else {
       park(index, .awaitingStale)
       return
@@ -187,6 +189,7 @@ extension Engine {
     {
       for region in map.regions(of: chunk) where map.hasIntent(region) {
         map.markUnresolved(region)
+        copier.invalidate(region, missedBy: .none, mayDiffer: true)
       }
     }
     chunkDone(index)
