@@ -41,6 +41,10 @@ extension Engine {
     let operation = operations[index]
     let candidates = map.good(online, in: operation.chunk).subtracting(operation.tried)
     guard let leg = operation.isExclusive ? candidates.first : chooseLeg(candidates) else {
+      if map.regions(of: operation.chunk).count > 1 {
+        askByRegion(index)
+        return
+      }
       note(MirrorEvent(.readFailed, detail: operation.chunk.offset))
       failChunk(index, error: Errno.eio)
       return
@@ -51,6 +55,16 @@ extension Engine {
       .read, on: leg, offset: start.layout.dataOffset + operation.chunk.offset,
       count: operation.chunk.count, buffer: .request(operation.token, offset: operation.cursor),
       purpose: .operation, subject: index, owner: operation.token)
+  }
+
+  /// No leg is good, or readable, in the whole chunk; one may be in each of its regions.
+  private mutating func askByRegion(_ index: Int) {
+    leaveChunk(index)
+    let chunk = operations[index].chunk
+    let first = map.range(of: map.regions(of: chunk).lowerBound)
+    operations[index].chunk = ByteRange(offset: chunk.offset, count: first.end - chunk.offset)
+    operations[index].chunkRequestBytes = operations[index].chunk.count
+    enterLock(index)
   }
 
   /// The leg for a read by the policy; legs that just failed something, and write-mostly ones,

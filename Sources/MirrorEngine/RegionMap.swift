@@ -129,6 +129,14 @@ struct RegionMap: ~Copyable {
     return LegSet(bits: candidates.bits & ~stale)
   }
 
+  /// Whether each region of `range` has a leg of `legs` that is good there.
+  func isCovered(_ range: ByteRange, by legs: LegSet) -> Bool {
+    for region in regions(of: range) where legs.subtracting(stale(region)).isEmpty {
+      return false
+    }
+    return true
+  }
+
   func isUnresolved(_ range: ByteRange) -> Bool {
     guard unresolved.count > 0 else { return false }
     let span = regions(of: range)

@@ -128,9 +128,8 @@ extension Engine {
   mutating func decideWrite(_ index: Int) {
     let operation = operations[index]
     var failed = operation.failed
-    let good = map.good(operation.written, in: operation.chunk)
     suspects = suspects.subtracting(failed)
-    guard !good.isEmpty else {
+    guard map.isCovered(operation.chunk, by: operation.written) else {
       let noSpace = operation.onlyNoSpace && !failed.isEmpty
       if !noSpace {
         while let leg = failed.popFirst() { failLeg(leg, .failed, errno: Errno.eio) }
