@@ -156,7 +156,15 @@ extension Engine {
   /// The leg was failed while it read: its I/O is still with the kernel.
   mutating func readOrphaned(_ index: Int) {
     switch operations[index].kind {
-    case .read: emit(.replaceBuffer(operations[index].token))
+    case .read:
+      emit(.replaceBuffer(operations[index].token))
+      if operations[index].cursor > 0 {
+        // The chunks before this one are in the old buffer: all of it once more.
+        leaveChunk(index)
+        operations[index].cursor = 0
+        beginChunk(index)
+        return
+      }
     case .write, .zero, .trim, .copy:
       // The unit stays lent to the late I/O; the operation takes another one.
       units.release(operations[index].scratchBlock)
