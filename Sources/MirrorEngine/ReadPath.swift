@@ -33,6 +33,11 @@ extension Engine {
     }
     if operations[index].isExclusive, !start.isReadOnly, map.isUnresolved(chunk) {
       retainRegions(index)
+      // What is read will be written to the other legs: under protection, like every write.
+      guard requireBits(RegionWord.intent, in: chunk) else {
+        park(index, .awaitingLog)
+        return
+      }
     }
     askLeg(index)
   }
