@@ -161,7 +161,8 @@ extension Engine {
   /// Starts jobs for regions that need copying, and the flush of those that are copied.
   mutating func pumpCopier() {
     guard !start.isReadOnly else { return }
-    if !copier.isPaused, stop == .running, membership.isOpenRecorded {
+    // While flushes are latched nothing that is copied can be cleared.
+    if !copier.isPaused, !flushes.isLatched, stop == .running, membership.isOpenRecorded {
       for job in copier.jobs.indices where !copier.jobs[job].isActive {
         guard units.windowsFree > 0, let region = nextRegionToCopy() else { break }
         beginCopy(job, region)

@@ -63,7 +63,8 @@ extension Engine {
       if listed.contains(slot) {
         return Member(
           legId: leg.legId, state: .online, isWriteMostly: leg.isWriteMostly,
-          isSyncing: map.staleCounts[index] > 0, offlineSince: 0)
+          isSyncing: map.staleCounts[index] > 0,
+          offlineSince: leg.offlineSince)
       }
       guard leg.phase != .vacant, !(leg.phase == .joining && leg.isNew) else { return .vacant }
       return Member(

@@ -129,7 +129,6 @@ extension Engine {
     guard legs[slot.index].phase == .joining else { return }
     legs[slot.index].phase = .online
     legs[slot.index].isNew = false
-    legs[slot.index].offlineSince = 0
     online.insert(slot)
     // What began without it lies in regions in which it is durably stale: the whole map went to
     // it before this label. Nobody shall wait until it has that, or is excluded once more.
