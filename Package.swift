@@ -73,6 +73,12 @@ let package = Package(
 
     // The simulator drives the same engine.
     room("Simulator", ["Base", "Faults", "MirrorEngine", "MirrorFormat"]),
+    .executableTarget(
+      name: "nbdmirror-sim",
+      dependencies: [
+        "Simulator", .product(name: "ArgumentParser", package: "swift-argument-parser"),
+      ],
+      swiftSettings: strict),
 
     // Compares this server with others in one run; knows it only by its command line.
     .executableTarget(
@@ -81,6 +87,8 @@ let package = Package(
       swiftSettings: strict),
 
     tests("BaseTests", ["Base"]),
+    tests("FaultsTests", ["Base", "Faults"]),
+    tests("SimulationTests", ["Simulator"]),
     tests("MirrorFormatTests", ["Base", "MirrorFormat"]),
     tests("AssemblyTests", ["Base", "MirrorEngine", "MirrorFormat"]),
     tests("PVTests", ["Base", "Legs", "MirrorEngine", "MirrorFormat", "nbdmirror"]),
