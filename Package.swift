@@ -93,6 +93,13 @@ let package = Package(
     tests("AssemblyTests", ["Base", "MirrorEngine", "MirrorFormat"]),
     tests("PVTests", ["Base", "Legs", "MirrorEngine", "MirrorFormat", "nbdmirror"]),
     tests("RingTests", ["Base", "CRing", "Ring"]),
+    .target(name: "CAllocationCounter", path: "Tests/CAllocationCounter", cSettings: cStrict),
+    tests(
+      "ServerTests",
+      [
+        "Base", "CAllocationCounter", "Legs", "MirrorEngine", "MirrorFormat", "NBDProtocol",
+        "Ring", "Server",
+      ]),
     tests("MirrorEngineTests", ["Base", "MirrorEngine", "MirrorFormat"]),
     tests("NBDProtocolTests", ["Base", "NBDProtocol"]),
     tests("TLSTests", ["Base", "TLS"]),
