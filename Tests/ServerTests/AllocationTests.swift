@@ -1,6 +1,8 @@
 // Goal: a request in the steady state costs no allocation. Method: malloc itself counts, for the
 // reactor's thread only; 100,000 requests after a warm-up, of a client whose own allocations are
-// on another thread.
+// on another thread. Only an optimised build promises zero (`swift test -c release -Xswiftc
+// -enable-testing`): without the optimiser Swift itself allocates for closures and iterators, up to 6
+// times a request when this was written; there the bound is what nobody adds to unnoticed.
 
 import CAllocationCounter
 import Foundation
@@ -41,7 +43,8 @@ struct AllocationTests {
       #expect(client.receive(replyBytes) != nil)
     }
     let allocations = allocation_counter_total() - before
-    #expect(allocations == 0)
+    let allowed = _isDebugAssertConfiguration() ? 8 * total : 0
+    #expect(allocations <= allowed)
     try mirror.stop()
   }
 }

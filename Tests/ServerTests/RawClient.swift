@@ -93,7 +93,7 @@ final class RawClient: @unchecked Sendable {
       let sent = unsafe bytes.withUnsafeBytes { memory in
         unsafe Foundation.send(
           socket, memory.baseAddress?.advanced(by: done), bytes.count - done,
-          Int32(MSG_NOSIGNAL.rawValue))
+          Int32(MSG_NOSIGNAL))
       }
       guard sent > 0 else { throw FixtureError(text: "send: errno \(errno)") }
       done += sent

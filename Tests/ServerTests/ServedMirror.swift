@@ -32,8 +32,8 @@ final class ServedMirror: MirrorObserver {
   /// configuration.
   init(
     legs: Int = 2, sizeBytes: UInt64 = 64 << 20, isInMemory: Bool = true,
-    onThread: @escaping @Sendable () -> Void = {},
-    configure: (inout ServerConfiguration) -> Void = { _ in }
+    configure: (inout ServerConfiguration) -> Void = { _ in },
+    onThread: (@Sendable () -> Void)? = nil
   ) throws {
     let parent = isInMemory ? "/dev/shm" : NSTemporaryDirectory()
     folder = parent + "/nbdmirror-test-" + UUID().uuidString
@@ -73,7 +73,7 @@ final class ServedMirror: MirrorObserver {
       configuration,
       engine: Engine(start, now: Instant(nanoseconds: monotonicNanoseconds())), legs: table)
     let thread = Thread { [self] in
-      onThread()
+      onThread?()
       do {
         let outcome = try server.run()
         self.outcome.withLock { $0 = outcome }

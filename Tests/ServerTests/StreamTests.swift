@@ -35,15 +35,15 @@ struct StreamTests {
   func bytewise() throws {
     let mirror = try ServedMirror()
     let client = try RawClient(mirror.socketPath)
-    let frames =
-      client.frame(.write, offset: 3, count: 600, payload: [UInt8](repeating: 9, count: 600))
-      + client.frame(.read, offset: 0, count: 700, cookie: 2)
-    for byte in frames { try client.send([byte]) }
+    let payload = [UInt8](repeating: 9, count: 600)
+    for byte in client.frame(.write, offset: 3, count: 600, payload: payload) {
+      try client.send([byte])
+    }
     #expect(try client.reply().error == 0)
-    let reply = try client.reply()
-    #expect(
-      reply.data == [0, 0, 0] + [UInt8](repeating: 9, count: 600) + [UInt8](repeating: 0, count: 97)
-    )
+    for byte in client.frame(.read, offset: 0, count: 700, cookie: 2) { try client.send([byte]) }
+    let expected = [0, 0, 0] + payload + [UInt8](repeating: 0, count: 97)
+    let isEqual = try client.reply().data == expected
+    #expect(isEqual)
     try mirror.stop()
   }
 
