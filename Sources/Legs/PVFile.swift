@@ -83,8 +83,18 @@ public final class PVFile: Sendable {
   /// exactly that: a late write must not land on newer data.
   public static let lockMillisecondsMax = 3000
 
-  /// As `open` for writing, but waits a while for a PV that is in use.
+  /// As `open` for writing, but waits a while for a PV that is in use, and flushes it.
+  ///
+  /// The flush is part of trust: what a killed server wrote can be read and yet not be durable. An
+  /// engine that takes a map page for durable because it was read would write data under an
+  /// intent that a power cut takes away.
   public static func openWhenFree(path: String, cache: Cache) throws(PVError) -> PVFile {
+    let file = try waitForFile(path: path, cache: cache)
+    try file.flush()
+    return file
+  }
+
+  private static func waitForFile(path: String, cache: Cache) throws(PVError) -> PVFile {
     let stepMilliseconds = 10
     var waited = 0
     while true {
