@@ -64,7 +64,7 @@ final class ServedMirror: MirrorObserver {
     var configuration = ServerConfiguration(
       export: ExportInfo(
         name: "test", sizeBytes: plan.layout.sizeBytes,
-        minimumBlockBytes: plan.layout.blockBytes, refusesUnaligned: false),
+        minimumBlockBytes: 1),
       blockBytes: UInt64(plan.layout.blockBytes))
     socketPath = folder + "/socket"
     configuration.socketPaths = [socketPath]
