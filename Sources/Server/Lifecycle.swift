@@ -21,6 +21,7 @@ extension Reactor {
     ring.preparePoll(port.event.descriptor, userData: CompletionKind.wake.userData(0))
     if signals >= 0 { ring.preparePoll(signals, userData: CompletionKind.signal.userData(0)) }
     for place in listeners.indices { armAccept(place) }
+    port.connections.withLock { $0.reserveCapacity(configuration.connectionsMax) }
     // Mail that came before the first poll.
     openMail()
     if index == 0 {
