@@ -254,12 +254,17 @@ extension Engine {
   /// The window's lock is granted.
   mutating func startCopyWindow(_ index: Int) {
     let job = job(of: index)
+    let region = copier.jobs[job].region
+    if !map.unresolved.contains(region) {
+      // It may have been unresolved when it was chosen; then its targets were good legs.
+      copier.jobs[job].targets = copier.jobs[job].targets.intersection(map.stale(region))
+    }
     if copier.jobs[job].targets.isEmpty || stop != .running {
       copier.jobs[job].isVoid = true
       failCopyWindow(index)
       return
     }
-    if map.unresolved.contains(copier.jobs[job].region) {
+    if map.unresolved.contains(region) {
       // Its legs may differ in what is not stale: protected by intent, as a write is.
       retainRegions(index)
       guard requireBits(RegionWord.intent, in: operations[index].chunk) else {

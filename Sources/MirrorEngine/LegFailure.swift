@@ -137,6 +137,14 @@ extension Engine {
       operations[index].excused.insert(slot)
     }
     if flushes.isInFlight { flushes.excused.insert(slot) }
+    // It may be the first good leg of a region, or one of several that differ.
+    if map.intentCount > 0, online.count > 1 {
+      for region in 0..<map.layout.regionCount
+      where map.hasIntent(region) && !map.stale(region).contains(slot) {
+        map.markUnresolved(region)
+        copier.invalidate(region, missedBy: .none, mayDiffer: true)
+      }
+    }
     note(MirrorEvent(.legOnline, leg: slot, detail: map.staleBytes(slot)))
     copier.restart()
   }

@@ -17,6 +17,12 @@ extension Engine {
       labelWaiters.push(Int32(index))
       return
     }
+    guard map.isCovered(operations[index].chunk, by: online) else {
+      // An offline leg may hold the only good copy of a region: it shall not be marked stale for
+      // a write that nobody could be answered for.
+      failChunk(index, error: Errno.eio)
+      return
+    }
     retainRegions(index)
     guard requireBits(protection, in: operations[index].chunk) else {
       park(index, .awaitingLog)

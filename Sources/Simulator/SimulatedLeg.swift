@@ -166,6 +166,16 @@ final class SimulatedLeg {
     forgetLost()
   }
 
+  /// What a failed flush did not persist is tried again by the next one.
+  func keepLost() {
+    for range in lost {
+      sequence += 1
+      cache.append(
+        CachedWrite(sequence: sequence, place: range.lowerBound, bytes: Array(image[range])))
+    }
+    lost.removeAll()
+  }
+
   /// The file is opened anew: what a failed flush lost is gone from the page cache too.
   func forgetLost() {
     for range in lost { revert(range) }

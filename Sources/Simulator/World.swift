@@ -59,7 +59,9 @@ public final class World {
   var returning: [ReturningLeg?]
   /// Gone legs whose cache dies once the engine has let go of them.
   var losesCache = LegSet.none
-  /// A start without some leg happened: regions may be unreadable until it is back.
+  /// Legs whose cache died: until the labels say that they are offline, a crash of the server is as
+  /// bad as a power loss, for it makes them equal to the others again.
+  var lostCache = LegSet.none
   var isCalm = false
   var isStopping = false
   var wasFlushLatched = false
@@ -163,10 +165,16 @@ public final class World {
     for leg in snapshot.legs where leg.state == .online { online.insert(leg.slot) }
     if snapshot.isFlushLatched, !wasFlushLatched { oracle.flushFailed() }
     wasFlushLatched = snapshot.isFlushLatched
+    if wasFlushLatched {
+      // The last good leg stays whatever it loses; that it lost something is no longer known once
+      // the latch is cleared, and no mirror could make it good. So it loses nothing for good.
+      for slot in 0..<LegSlot.count where online.contains(LegSlot(slot)) { legs[slot]?.keepLost() }
+    }
     var gone = losesCache.subtracting(online)
     while let slot = gone.popFirst() {
       legs[slot.index]?.losePower(&random)
       losesCache.remove(slot)
+      lostCache.insert(slot)
     }
   }
 

@@ -114,11 +114,16 @@ extension World {
     for index in 0..<LegSlot.count {
       guard let leg = legs[index] else { continue }
       let slot = LegSlot(index)
-      if !leg.lost.isEmpty, online.contains(slot) || !engine.isLabelSettled { takesBack = true }
+      if !leg.lost.isEmpty || lostCache.contains(slot),
+        online.contains(slot) || !engine.isLabelSettled
+      {
+        takesBack = true
+      }
       leg.forgetLost()
       if losingPower.contains(slot) || losesCache.contains(slot) { leg.losePower(&random) }
     }
     losesCache = .none
+    lostCache = .none
     if takesBack {
       oracle.powerLost()
       counts.powerLosses += 1
@@ -185,6 +190,11 @@ extension World {
     switch World.plan(legs, absent: .none, isDegradedAllowed: isUnlabelled) {
     case .success(let plan): return plan
     case .failure(let refusal):
+      if case .notMember(let path, _) = refusal.reason, let last = path.utf8.last {
+        // A PV that never became a member, or no longer is: an administrator leaves it out.
+        legs[Int(last) - 48] = nil
+        return planOfAll()
+      }
       fail(
         "the mirror does not assemble: \(refusal)\n  "
           + refusal.explanation.joined(separator: "\n  "))
@@ -209,6 +219,10 @@ extension World {
       plan, legs, scenario, seed: random.next(), mutation: mutation)
     note(
       .start, "start", name: plan.lineage.current.counter, value: Int64(plan.online.bits))
+    for index in 0..<LegSlot.count where plan.members[index].state != .vacant {
+      let stale = start.words.filter { $0 & (1 << UInt16(index)) != 0 }.count
+      note(.start, "stale regions", leg: index, value: Int64(stale))
+    }
     now = now.advanced(byNanoseconds: random.below(Nanoseconds.second))
     engine = Engine(start, now: now)
     wasFlushLatched = false
