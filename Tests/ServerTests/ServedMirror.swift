@@ -28,12 +28,10 @@ final class ServedMirror: MirrorObserver {
   private let ended = DispatchSemaphore(value: 0)
 
   /// Makes and serves a mirror with `legs` legs: on tmpfs if `isInMemory`, else where temporary
-  /// files are. `onThread` runs first on the thread of reactor 0; `configure` changes the
-  /// configuration.
+  /// files are. `configure` changes the configuration.
   init(
     legs: Int = 2, sizeBytes: UInt64 = 64 << 20, isInMemory: Bool = true,
-    configure: (inout ServerConfiguration) -> Void = { _ in },
-    onThread: (@Sendable () -> Void)? = nil
+    configure: (inout ServerConfiguration) -> Void = { _ in }
   ) throws {
     let parent = isInMemory ? "/dev/shm" : NSTemporaryDirectory()
     folder = parent + "/nbdmirror-test-" + UUID().uuidString
@@ -63,8 +61,7 @@ final class ServedMirror: MirrorObserver {
       plan: plan, map: AssemblyMap.elect(plan: plan, maps: maps), seed: 1)
     var configuration = ServerConfiguration(
       export: ExportInfo(
-        name: "test", sizeBytes: plan.layout.sizeBytes,
-        minimumBlockBytes: 1),
+        name: "test", sizeBytes: plan.layout.sizeBytes, minimumBlockBytes: 1),
       blockBytes: UInt64(plan.layout.blockBytes))
     socketPath = folder + "/socket"
     configuration.socketPaths = [socketPath]
@@ -73,7 +70,6 @@ final class ServedMirror: MirrorObserver {
       configuration,
       engine: Engine(start, now: Instant(nanoseconds: monotonicNanoseconds())), legs: table)
     let thread = Thread { [self] in
-      onThread?()
       do {
         let outcome = try server.run()
         self.outcome.withLock { $0 = outcome }

@@ -56,7 +56,7 @@ enum Rooms {
   ]
 
   /// Support of tests: it stands outside the house.
-  static let testSupport: Set<String> = ["CAllocationCounter", "Fixtures"]
+  static let testSupport: Set<String> = ["Fixtures"]
 
   /// Targets without Swift: shims and module maps.
   static let shims: Set<String> = ["CChecksum", "CLegs", "CLibNBD", "CRing", "CTLS"]
