@@ -44,7 +44,8 @@ let package = Package(
     room("Ring", ["Base", "CRing"]),
     .target(name: "CLegs", cSettings: cStrict),
     room("Legs", ["Base", "CLegs", "Faults", "MirrorFormat", "Ring"]),
-    room("TLS", ["Base"]),
+    .target(name: "CTLS", cSettings: cStrict, linkerSettings: [.linkedLibrary("gnutls")]),
+    room("TLS", ["CTLS"]),
     room(
       "Server",
       ["Base", "Legs", "MirrorEngine", "MirrorFormat", "NBDProtocol", "Ring", "TLS"]),
@@ -92,8 +93,16 @@ let package = Package(
     tests("AssemblyTests", ["Base", "MirrorEngine", "MirrorFormat"]),
     tests("PVTests", ["Base", "Legs", "MirrorEngine", "MirrorFormat", "nbdmirror"]),
     tests("RingTests", ["Base", "CRing", "Ring"]),
+    .target(name: "CAllocationCounter", path: "Tests/CAllocationCounter", cSettings: cStrict),
+    tests(
+      "ServerTests",
+      [
+        "Base", "CAllocationCounter", "Legs", "MirrorEngine", "MirrorFormat", "NBDProtocol",
+        "Ring", "Server",
+      ]),
     tests("MirrorEngineTests", ["Base", "MirrorEngine", "MirrorFormat"]),
     tests("NBDProtocolTests", ["Base", "NBDProtocol"]),
+    tests("TLSTests", ["Base", "TLS"]),
     tests("TidyTests", []),
     tests("ControlTests", ["Base", "ControlModel", "ControlPlane", "nbdmirror"]),
 

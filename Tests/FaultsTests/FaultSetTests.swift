@@ -20,14 +20,38 @@ struct FaultSetTests {
         name: "a", leg: leg, operations: [.read], range: range(4096, 512),
         action: .error(errno: 5)))
     let hit = FaultOutcome.error(errno: 5)
-    #expect(set.decide(.read, on: leg, range: range(4096, 512), now: .zero) == hit)
-    #expect(set.decide(.read, on: leg, range: range(4095, 2), now: .zero) == hit)
-    #expect(set.decide(.read, on: leg, range: range(4607, 1), now: .zero) == hit)
-    #expect(set.decide(.read, on: leg, range: range(4608, 512), now: .zero) == .none)
-    #expect(set.decide(.read, on: leg, range: range(3584, 512), now: .zero) == .none)
-    #expect(set.decide(.read, on: leg, range: nil, now: .zero) == .none)
-    #expect(set.decide(.write, on: leg, range: range(4096, 512), now: .zero) == .none)
-    #expect(set.decide(.read, on: LegSlot(0), range: range(4096, 512), now: .zero) == .none)
+    do {
+      let decision = set.decide(.read, on: leg, range: range(4096, 512), now: .zero)
+      #expect(decision == hit)
+    }
+    do {
+      let decision = set.decide(.read, on: leg, range: range(4095, 2), now: .zero)
+      #expect(decision == hit)
+    }
+    do {
+      let decision = set.decide(.read, on: leg, range: range(4607, 1), now: .zero)
+      #expect(decision == hit)
+    }
+    do {
+      let decision = set.decide(.read, on: leg, range: range(4608, 512), now: .zero)
+      #expect(decision == .none)
+    }
+    do {
+      let decision = set.decide(.read, on: leg, range: range(3584, 512), now: .zero)
+      #expect(decision == .none)
+    }
+    do {
+      let decision = set.decide(.read, on: leg, range: nil, now: .zero)
+      #expect(decision == .none)
+    }
+    do {
+      let decision = set.decide(.write, on: leg, range: range(4096, 512), now: .zero)
+      #expect(decision == .none)
+    }
+    do {
+      let decision = set.decide(.read, on: LegSlot(0), range: range(4096, 512), now: .zero)
+      #expect(decision == .none)
+    }
     #expect(set.faults[0].hits == 3)
   }
 
@@ -70,14 +94,32 @@ struct FaultSetTests {
     var set = FaultSet(seed: 1)
     set.add(Fault(name: "a", leg: leg, range: range(1024, 1536), action: .badSector))
     let bad = FaultOutcome.error(errno: 5)
-    #expect(set.decide(.read, on: leg, range: range(0, 4096), now: .zero) == bad)
-    #expect(set.decide(.write, on: leg, range: range(0, 4096), now: .zero) == .none)
+    do {
+      let decision = set.decide(.read, on: leg, range: range(0, 4096), now: .zero)
+      #expect(decision == bad)
+    }
+    do {
+      let decision = set.decide(.write, on: leg, range: range(0, 4096), now: .zero)
+      #expect(decision == .none)
+    }
     set.rewritten(range(1536, 512), on: leg)
-    #expect(set.decide(.read, on: leg, range: range(1536, 512), now: .zero) == .none)
-    #expect(set.decide(.read, on: leg, range: range(1024, 512), now: .zero) == bad)
-    #expect(set.decide(.read, on: leg, range: range(2048, 512), now: .zero) == bad)
+    do {
+      let decision = set.decide(.read, on: leg, range: range(1536, 512), now: .zero)
+      #expect(decision == .none)
+    }
+    do {
+      let decision = set.decide(.read, on: leg, range: range(1024, 512), now: .zero)
+      #expect(decision == bad)
+    }
+    do {
+      let decision = set.decide(.read, on: leg, range: range(2048, 512), now: .zero)
+      #expect(decision == bad)
+    }
     set.rewritten(range(0, 4096), on: leg)
-    #expect(set.decide(.read, on: leg, range: range(0, 4096), now: .zero) == .none)
+    do {
+      let decision = set.decide(.read, on: leg, range: range(0, 4096), now: .zero)
+      #expect(decision == .none)
+    }
   }
 
   @Test("adds delays up, lets an error win, and fails everything of a leg that is offline")
@@ -90,14 +132,28 @@ struct FaultSetTests {
     set.add(
       Fault(
         name: "b", leg: leg, action: .delay(minNanoseconds: least, maxNanoseconds: least)))
-    #expect(set.decide(.read, on: leg, range: nil, now: .zero) == .delay(nanoseconds: 10))
+    do {
+      let decision = set.decide(.read, on: leg, range: nil, now: .zero)
+      #expect(decision == .delay(nanoseconds: 10))
+    }
     set.add(Fault(name: "c", leg: leg, action: .full))
-    #expect(set.decide(.zero, on: leg, range: nil, now: .zero) == .error(errno: 28))
-    #expect(set.decide(.flush, on: leg, range: nil, now: .zero) == .delay(nanoseconds: 10))
+    do {
+      let decision = set.decide(.zero, on: leg, range: nil, now: .zero)
+      #expect(decision == .error(errno: 28))
+    }
+    do {
+      let decision = set.decide(.flush, on: leg, range: nil, now: .zero)
+      #expect(decision == .delay(nanoseconds: 10))
+    }
     set.add(Fault(name: "d", leg: leg, operations: [], action: .offline))
-    #expect(set.decide(.flush, on: leg, range: nil, now: .zero) == .error(errno: 19))
-    #expect(set.remove(named: "d"))
-    #expect(!set.remove(named: "d"))
+    do {
+      let decision = set.decide(.flush, on: leg, range: nil, now: .zero)
+      #expect(decision == .error(errno: 19))
+    }
+    let isRemoved = set.remove(named: "d")
+    #expect(isRemoved)
+    let isRemovedAgain = set.remove(named: "d")
+    #expect(!isRemovedAgain)
     set.removeAll(on: leg)
     #expect(set.isEmpty)
   }
