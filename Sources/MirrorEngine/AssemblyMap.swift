@@ -111,7 +111,8 @@ public struct AssemblyMap: Equatable, Sendable {
     if isConflicting { conflictingPages += 1 }
     if isCertain { return }
     if best == nil { lostPages += 1 } else { uncertainPages += 1 }
-    let doubt = RegionWord.intent | UInt16(plan.incomplete.bits)
+    // A leg that is absent and complete by the label is left to rule 4.
+    let doubt = RegionWord.intent | UInt16(plan.incomplete.subtracting(plan.lost).bits)
     for region in range { words[region] = words[region] & ~RegionWord.unwritten | doubt }
   }
 
