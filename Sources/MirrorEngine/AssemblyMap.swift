@@ -11,8 +11,9 @@
 //     on every leg that the label does not call complete (offline or syncing). A page that is
 //     lost on all legs: the same without the rest.
 //  4. On an offline leg intent counts as stale, but where no online leg is good.
-//  5. With `--log core` intent is not on the disk: after an unclean stop every region has it, and
-//     an offline or syncing leg is stale everywhere.
+//  5. With `--log core` the map on the disk is that of the last clean stop. After any other stop
+//     every region has intent, and who is not complete by the label (offline, syncing) is stale
+//     everywhere; what the old map says counts for nothing.
 //  6. On a leg whose own history was given up every region is stale.
 
 import Base
@@ -110,7 +111,8 @@ public struct AssemblyMap: Equatable, Sendable {
     if isConflicting { conflictingPages += 1 }
     if isCertain { return }
     if best == nil { lostPages += 1 } else { uncertainPages += 1 }
-    let doubt = RegionWord.intent | UInt16(plan.incomplete.bits)
+    // A leg that is absent and complete by the label is left to rule 4.
+    let doubt = RegionWord.intent | UInt16(plan.incomplete.subtracting(plan.lost).bits)
     for region in range { words[region] = words[region] & ~RegionWord.unwritten | doubt }
   }
 
@@ -121,12 +123,11 @@ public struct AssemblyMap: Equatable, Sendable {
   }
 
   private mutating func applyRules(_ page: Int, _ plan: AssemblyPlan) {
-    let isMemoryLog = plan.logKind == .core
-    let intentEverywhere: UInt16 = isMemoryLog && !plan.wasClean ? RegionWord.intent : 0
+    let isMapLost = plan.logKind == .core && !plan.wasClean
     let offline = UInt16(plan.offline.bits)
-    // A leg that was being copied to at an unclean stop: what it had got stood in memory only.
-    let unknown = plan.wasClean ? plan.offline : plan.incomplete
-    var staleEverywhere: UInt16 = isMemoryLog ? UInt16(unknown.bits) : 0
+    // What a leg that is not complete had got stood in memory only. Rule 4 adds the legs that are
+    // absent, where there is a good one.
+    var staleEverywhere: UInt16 = isMapLost ? UInt16(plan.incomplete.subtracting(plan.lost).bits) : 0
     for leg in plan.legs {
       guard let leg, leg.role == .diverged else { continue }
       staleEverywhere |= 1 << UInt16(leg.slot.raw)
@@ -134,7 +135,9 @@ public struct AssemblyMap: Equatable, Sendable {
     let kept = RegionWord.intent | RegionWord.unwritten | UInt16(plan.configured.bits)
     let online = UInt16(plan.online.bits)
     for region in wordRange(page) {
-      var word = words[region] & kept | intentEverywhere | staleEverywhere
+      var word = words[region] & kept
+      if isMapLost { word = word & RegionWord.unwritten | RegionWord.intent }
+      word |= staleEverywhere
       if word & RegionWord.intent != 0 {
         // Where no online leg is good, nothing is written or cleared: an offline leg may hold the
         // only copy and is good when it is back.

@@ -53,6 +53,7 @@ struct Simulate: ParsableCommand {
         continue
       }
       print(world.trace.table)
+      print("\n\(world.scenario)")
       print("\nseed \(current), step \(violation.step): \(violation.text)")
       print("again: nbdmirror-sim --seed \(current)")
       break
