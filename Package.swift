@@ -80,6 +80,9 @@ let package = Package(
       swiftSettings: strict),
 
     tests("BaseTests", ["Base"]),
+    tests("MirrorFormatTests", ["Base", "MirrorFormat"]),
+    tests("AssemblyTests", ["Base", "MirrorEngine", "MirrorFormat"]),
+    tests("PVTests", ["Base", "Legs", "MirrorEngine", "MirrorFormat", "nbdmirror"]),
     tests("RingTests", ["Base", "CRing", "Ring"]),
     tests("MirrorEngineTests", ["Base", "MirrorEngine", "MirrorFormat"]),
     tests("NBDProtocolTests", ["Base", "NBDProtocol"]),

@@ -31,8 +31,8 @@ public struct AssemblyMap: Equatable, Sendable {
   /// slots without a leg. The next write goes to the other one.
   public private(set) var newestCopy: [[UInt8]]
   /// Pages that some online leg does not hold in this form, or of which it has an invalid copy.
-  /// Write them to both copies, one after the other, before the first write to a region: as long
-  /// as a copy is invalid the page is uncertain.
+  /// Write them before anything relies on them, to the copy that is not the newest: that makes an
+  /// invalid one valid. As long as a copy is invalid on every leg the page is uncertain.
   public private(set) var pagesToRewrite: [Int]
   /// Pages without a valid copy on any online leg.
   public private(set) var lostPages = 0

@@ -36,13 +36,12 @@ public struct LegMap: Equatable, Sendable {
     guard let sequence = RegionMapPage.decodeHeader(bytes, page: page, setId: setId) else {
       return
     }
-    let before = newest(page: page)
     if copy == 0 {
       copy0[page] = .valid(sequence: sequence)
     } else {
       copy1[page] = .valid(sequence: sequence)
     }
-    guard let after = newest(page: page), after.copy == copy, before?.copy != copy else { return }
+    guard let after = newest(page: page), after.copy == copy else { return }
     RegionMapPage.readWords(bytes, into: &words, firstWord: page * Layout.wordsPerPage)
   }
 }
