@@ -43,11 +43,11 @@ let package = Package(
     .systemLibrary(name: "CLibNBD", pkgConfig: "libnbd", providers: [.apt(["libnbd-dev"])]),
     room("Ring", ["Base", "CRing"]),
     .target(name: "CLegs", cSettings: cStrict),
-    room("Legs", ["Base", "CLegs", "CRing", "Faults", "MirrorFormat", "Ring"]),
+    room("Legs", ["Base", "CLegs", "Faults", "MirrorFormat", "Ring"]),
     room("TLS", ["Base"]),
     room(
       "Server",
-      ["Base", "CRing", "Legs", "MirrorEngine", "MirrorFormat", "NBDProtocol", "Ring", "TLS"]),
+      ["Base", "Legs", "MirrorEngine", "MirrorFormat", "NBDProtocol", "Ring", "TLS"]),
 
     // Control.
     room("ControlModel"),

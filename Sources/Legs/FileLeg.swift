@@ -15,7 +15,6 @@
 //
 // Every `unsafe` here passes the caller's buffer on, whose lease the caller holds.
 
-import CRing
 import Ring
 
 /// How zeros get into a range of a leg.
@@ -51,7 +50,7 @@ public struct FileLeg: Equatable, Sendable, BitwiseCopyable {
   public init(descriptor: Int32) {
     precondition(descriptor >= 0, "a leg has a descriptor")
     word = UInt64(UInt32(bitPattern: descriptor)) | FileLeg.attachedBit
-    switch nbdmirror_file_system(descriptor) {
+    switch FileCalls.fileSystem(descriptor) {
     case 0x0102_1994, 0x8584_58f6: word |= FileLeg.memoryBit  // TMPFS_MAGIC, RAMFS_MAGIC
     default: break
     }
@@ -129,10 +128,10 @@ public struct FileLeg: Equatable, Sendable, BitwiseCopyable {
   ) -> Int32 {
     var done = 0
     while done < count {
-      let result = unsafe nbdmirror_read(
-        descriptor, buffer + done, UInt64(count - done), offset + UInt64(done))
+      let result = unsafe FileCalls.read(
+        descriptor, into: buffer + done, count: count - done, offset: offset + UInt64(done))
       guard result > 0 else { return result == 0 ? 5 : Int32(-result) }
-      done += Int(result)
+      done += result
     }
     return 0
   }
@@ -143,14 +142,15 @@ public struct FileLeg: Equatable, Sendable, BitwiseCopyable {
   ) -> Int32 {
     var done = 0
     while done < count {
-      let result = unsafe nbdmirror_write(
-        descriptor, buffer + done, UInt64(count - done), offset + UInt64(done), isDurable)
+      let result = unsafe FileCalls.write(
+        descriptor, from: buffer + done, count: count - done, offset: offset + UInt64(done),
+        isDurable: isDurable)
       guard result > 0 else { return result == 0 ? 5 : Int32(-result) }
-      done += Int(result)
+      done += result
     }
     return 0
   }
 
   /// fdatasync. 0 or an errno.
-  public func flushNow() -> Int32 { -nbdmirror_sync(descriptor) }
+  public func flushNow() -> Int32 { -FileCalls.sync(descriptor) }
 }

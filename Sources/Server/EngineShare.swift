@@ -161,11 +161,11 @@ final class EngineShare: Sendable {
 
   /// Runs `body` on the engine and delivers what comes out. For the control plane.
   func withEngine<Result: Sendable>(
-    now: Instant, _ body: (inout Engine) throws -> Result
-  ) rethrows -> Result {
+    now: Instant, _ body: (inout Engine) -> Result
+  ) -> Result {
     var wake: UInt64 = 0
-    let result = try state.withLock { (state) throws -> Result in
-      let result = try body(&state.engine)
+    let result = state.withLock { state in
+      let result = body(&state.engine)
       state.engine.settle(now: now)
       // Nothing is for this thread: every effect goes to a mailbox.
       _ = state.nextEffect(own: nil, wake: &wake)

@@ -7,7 +7,6 @@
 //   settling -> over      the engine is stopped, or the time is over   [driveStop]
 
 import Base
-import CRing
 import Glibc
 import MirrorEngine
 import NBDProtocol
@@ -238,7 +237,7 @@ extension Reactor {
 
   /// A signal asks the server to stop.
   mutating func signalled() {
-    if nbdmirror_signals_take(signals) != 0 {
+    if SignalCalls.take(signals) != 0 {
       share.requestStop()
     }
     ring.preparePoll(signals, userData: CompletionKind.signal.userData(0))

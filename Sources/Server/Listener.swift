@@ -5,7 +5,6 @@
 //
 // Every `unsafe` here passes the address of a local structure to a call that does not keep it.
 
-import CRing
 import Glibc
 
 /// A socket that listens.

@@ -1,7 +1,6 @@
 // A server: listeners, reactors, the engine they share; started, stopped, asked.
 
 import Base
-import CRing
 import Glibc
 import Legs
 import MirrorEngine
@@ -21,7 +20,7 @@ public enum TerminationSignals {
   /// Blocks SIGTERM and SIGINT for this thread and all that it starts from now on, ignores SIGPIPE,
   /// and returns a descriptor for `MirrorServer.run`. Call it before any other thread exists.
   public static func block() throws(ServerError) -> Int32 {
-    let descriptor = nbdmirror_signals_create()
+    let descriptor = SignalCalls.create()
     guard descriptor >= 0 else { throw .thread(-descriptor) }
     return descriptor
   }
@@ -40,6 +39,7 @@ public final class MirrorServer: Sendable {
   /// Binds the listeners; clients can connect from now on and are served by `run`.
   ///
   /// - Parameters:
+  ///   - configuration: The options.
   ///   - engine: The mirror, which the server owns from now on.
   ///   - legs: The open files of the engine's legs.
   ///   - observer: Hears of events, from any reactor's thread.
@@ -92,6 +92,8 @@ public final class MirrorServer: Sendable {
   /// - Parameters:
   ///   - signals: What `TerminationSignals.block` gave; -1: stop by `requestStop` only.
   ///   - onReady: Called once, when all reactors serve.
+  /// - Returns: How it ended.
+  /// - Throws: `ServerError`, if the reactors cannot start.
   public func run(signals: Int32 = -1, onReady: () -> Void = {}) throws(ServerError)
     -> ServerOutcome
   {
@@ -131,9 +133,9 @@ public final class MirrorServer: Sendable {
   /// Runs `body` on the engine, between two batches of requests, and performs what comes out. For
   /// commands and snapshots of the control plane: `body` returns soon, all clients wait for it.
   public func withEngine<Result: Sendable>(
-    _ body: (inout Engine) throws -> Result
-  ) rethrows -> Result {
-    try share.withEngine(now: Instant(nanoseconds: monotonicNanoseconds()), body)
+    _ body: (inout Engine) -> Result
+  ) -> Result {
+    share.withEngine(now: Instant(nanoseconds: monotonicNanoseconds()), body)
   }
 
   /// The open connections, at most a quarter of a second old, by number.
@@ -183,7 +185,7 @@ final class ReactorThread: Sendable {
   }
 
   private static func body(_ start: Start) {
-    nbdmirror_name_thread(Int32(start.plan.index))
+    ProcessCalls.nameReactor(start.plan.index)
     do {
       var reactor = try Reactor.make(start.plan)
       start.started.signal()

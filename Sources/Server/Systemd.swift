@@ -2,8 +2,8 @@
 //
 // Source: sd_listen_fds(3), sd_notify(3).
 
-import CRing
 import Glibc
+import Ring
 
 /// The service manager, if there is one.
 public enum Systemd {
@@ -27,7 +27,7 @@ public enum Systemd {
   public static func notify(_ state: String) {
     guard let address = environment("NOTIFY_SOCKET") else { return }
     // Best effort, as sd_notify(3) says: a manager that does not listen is not our failure.
-    _ = unsafe nbdmirror_send_datagram(address, state)
+    _ = ProcessCalls.sendDatagram(to: address, state)
   }
 
   private static func environment(_ name: String) -> String? {
