@@ -49,7 +49,8 @@ let package = Package(
     room("Ring", ["Base", "CRing"]),
     .target(name: "CLegs", cSettings: cStrict),
     room("Legs", ["Base", "CLegs", "Faults", "MirrorFormat", "Ring"]),
-    room("TLS", ["Base"]),
+    .target(name: "CTLS", cSettings: cStrict, linkerSettings: [.linkedLibrary("gnutls")]),
+    room("TLS", ["CTLS"]),
     room(
       "Server",
       ["Base", "Legs", "MirrorEngine", "MirrorFormat", "NBDProtocol", "Ring", "TLS"]),
@@ -77,6 +78,12 @@ let package = Package(
 
     // The simulator drives the same engine.
     room("Simulator", ["Base", "Faults", "MirrorEngine", "MirrorFormat"]),
+    .executableTarget(
+      name: "nbdmirror-sim",
+      dependencies: [
+        "Simulator", .product(name: "ArgumentParser", package: "swift-argument-parser"),
+      ],
+      swiftSettings: strict),
 
     // Compares this server with others in one run; knows it only by its command line.
     .executableTarget(
@@ -85,12 +92,22 @@ let package = Package(
       swiftSettings: strict),
 
     tests("BaseTests", ["Base"]),
+    tests("FaultsTests", ["Base", "Faults"]),
+    tests("SimulationTests", ["Simulator"]),
     tests("MirrorFormatTests", ["Base", "MirrorFormat"]),
     tests("AssemblyTests", ["Base", "MirrorEngine", "MirrorFormat"]),
     tests("PVTests", ["Base", "Legs", "MirrorEngine", "MirrorFormat", "nbdmirror"]),
     tests("RingTests", ["Base", "CRing", "Ring"]),
+    .target(name: "CAllocationCounter", path: "Tests/CAllocationCounter", cSettings: cStrict),
+    tests(
+      "ServerTests",
+      [
+        "Base", "CAllocationCounter", "Legs", "MirrorEngine", "MirrorFormat", "NBDProtocol",
+        "Ring", "Server",
+      ]),
     tests("MirrorEngineTests", ["Base", "MirrorEngine", "MirrorFormat"]),
     tests("NBDProtocolTests", ["Base", "NBDProtocol"]),
+    tests("TLSTests", ["Base", "TLS"]),
     tests("TidyTests", []),
     tests("ControlTests", ["Base", "ControlModel", "ControlPlane", "nbdmirror"]),
 

@@ -76,6 +76,38 @@ public final class PVFile: Sendable {
   /// Whether both are the same file or device.
   public func isSame(as other: PVFile) -> Bool { identity == other.identity }
 
+  /// How long `openWhenFree` waits for a PV that is in use, in milliseconds.
+  ///
+  /// After a server was killed the kernel takes its ring apart in the background; the files stay
+  /// open, and locked, until the last I/O of the old server is over. A new server must wait for
+  /// exactly that: a late write must not land on newer data.
+  public static let lockMillisecondsMax = 3000
+
+  /// As `open` for writing, but waits a while for a PV that is in use, and flushes it.
+  ///
+  /// The flush is part of trust: what a killed server wrote can be read and yet not be durable. An
+  /// engine that takes a map page for durable because it was read would write data under an
+  /// intent that a power cut takes away.
+  public static func openWhenFree(path: String, cache: Cache) throws(PVError) -> PVFile {
+    let file = try waitForFile(path: path, cache: cache)
+    try file.flush()
+    return file
+  }
+
+  private static func waitForFile(path: String, cache: Cache) throws(PVError) -> PVFile {
+    let stepMilliseconds = 10
+    var waited = 0
+    while true {
+      do throws(PVError) {
+        return try open(path: path, access: .readWrite, cache: cache)
+      } catch {
+        guard case .inUse = error, waited < lockMillisecondsMax else { throw error }
+      }
+      usleep(UInt32(stepMilliseconds) * 1000)
+      waited += stepMilliseconds
+    }
+  }
+
   /// Opens and, for writing, locks a PV that exists.
   public static func open(
     path: String, access: Access, cache: Cache = .direct

@@ -10,7 +10,7 @@
 //  3. An uncertain page counts as what is left of it, plus: every region has intent and is stale
 //     on every leg that the label does not call complete (offline or syncing). A page that is
 //     lost on all legs: the same without the rest.
-//  4. On an offline leg intent counts as stale.
+//  4. On an offline leg intent counts as stale, but where no online leg is good.
 //  5. With `--log core` intent is not on the disk: after an unclean stop every region has it, and
 //     an offline or syncing leg is stale everywhere.
 //  6. On a leg whose own history was given up every region is stale.
@@ -136,7 +136,9 @@ public struct AssemblyMap: Equatable, Sendable {
     for region in wordRange(page) {
       var word = words[region] & kept | intentEverywhere | staleEverywhere
       if word & RegionWord.intent != 0 {
-        word |= offline
+        // Where no online leg is good, nothing is written or cleared: an offline leg may hold the
+        // only copy and is good when it is back.
+        if word & online != online { word |= offline }
         regionsWithIntent += 1
       }
       if word & online == online { regionsWithoutSource += 1 }

@@ -77,7 +77,8 @@ extension Engine {
     switch operations[index].phase {
     case .locking:
       if operations[index].kind == .read { startRead(index) } else { startProtected(index) }
-    case .awaitingOpen, .awaitingLog, .awaitingScratch: startProtected(index)
+    case .awaitingOpen, .awaitingLog, .awaitingScratch:
+      if operations[index].kind == .read { startRead(index) } else { startProtected(index) }
     case .awaitingStale: staleRecorded(index)
     case .awaitingAck: tryAck(index)
     case .free, .reading, .writing, .flushing, .answered:

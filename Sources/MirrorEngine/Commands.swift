@@ -129,7 +129,9 @@ extension Engine {
   /// The slot that `add` would use: one never used, else one that was removed.
   public func slotForNewLeg() throws(CommandError) -> LegSlot {
     try requireWritable()
-    for index in 0..<LegSlot.count where legs[index].phase == .vacant { return LegSlot(index) }
+    for index in 0..<LegSlot.count where legs[index].phase == .vacant && legs[index].inFlight == 0 {
+      return LegSlot(index)
+    }
     for index in 0..<LegSlot.count
     where legs[index].phase == .offline && legs[index].offlineState == .removed
       && legs[index].inFlight == 0

@@ -23,6 +23,8 @@ struct CopyJob: BitwiseCopyable {
   var cursor: UInt64 = 0
   var targets = LegSet.none
   var isFailed = false
+  /// It failed for a reason of the moment: the region may be chosen again at once.
+  var isVoid = false
   /// The operation that carries the window.
   var operation: Int32 = -1
 }
@@ -32,6 +34,8 @@ struct CopiedRegion: BitwiseCopyable {
   var region = 0
   var targets = LegSet.none
   var wasUnresolved = false
+  /// The legs may differ again: nothing is cleared.
+  var isVoid = false
 }
 
 struct Copier: ~Copyable {
@@ -92,6 +96,24 @@ struct Copier: ~Copyable {
     restart()
   }
 
+  /// What was copied of a region is no longer what its legs hold: they missed a write, or all of
+  /// them may differ.
+  mutating func invalidate(_ region: Int, missedBy legs: LegSet, mayDiffer: Bool) {
+    for index in jobs.indices where jobs[index].isActive && jobs[index].region == region {
+      jobs[index].targets = jobs[index].targets.subtracting(legs)
+      if mayDiffer || jobs[index].targets.isEmpty { jobs[index].isVoid = true }
+    }
+    for index in copied.indices where copied[index].region == region {
+      copied[index].targets = copied[index].targets.subtracting(legs)
+      if mayDiffer { copied[index].isVoid = true }
+    }
+    for index in flushing.indices where flushing[index].region == region {
+      flushing[index].targets = flushing[index].targets.subtracting(legs)
+      if mayDiffer { flushing[index].isVoid = true }
+    }
+    isExhausted = false
+  }
+
   /// The round that begins now covers everything copied so far.
   mutating func flushStarted() {
     precondition(flushing.isEmpty, "one round in flight")
@@ -139,7 +161,8 @@ extension Engine {
   /// Starts jobs for regions that need copying, and the flush of those that are copied.
   mutating func pumpCopier() {
     guard !start.isReadOnly else { return }
-    if !copier.isPaused, stop == .running, membership.isOpenRecorded {
+    // While flushes are latched nothing that is copied can be cleared.
+    if !copier.isPaused, !flushes.isLatched, stop == .running, membership.isOpenRecorded {
       for job in copier.jobs.indices where !copier.jobs[job].isActive {
         guard units.windowsFree > 0, let region = nextRegionToCopy() else { break }
         beginCopy(job, region)
@@ -231,11 +254,17 @@ extension Engine {
   /// The window's lock is granted.
   mutating func startCopyWindow(_ index: Int) {
     let job = job(of: index)
+    let region = copier.jobs[job].region
+    if !map.unresolved.contains(region) {
+      // It may have been unresolved when it was chosen; then its targets were good legs.
+      copier.jobs[job].targets = copier.jobs[job].targets.intersection(map.stale(region))
+    }
     if copier.jobs[job].targets.isEmpty || stop != .running {
+      copier.jobs[job].isVoid = true
       failCopyWindow(index)
       return
     }
-    if map.unresolved.contains(copier.jobs[job].region) {
+    if map.unresolved.contains(region) {
       // Its legs may differ in what is not stale: protected by intent, as a write is.
       retainRegions(index)
       guard requireBits(RegionWord.intent, in: operations[index].chunk) else {
@@ -256,6 +285,7 @@ extension Engine {
     let job = job(of: index)
     if operations[index].scratchBlock < 0 {
       guard let unit = units.takeWindow() else {
+        copier.jobs[job].isVoid = true
         failCopyWindow(index)
         return
       }
@@ -289,6 +319,7 @@ extension Engine {
     targets.remove(source)
     operations[index].written = LegSet(source)
     guard !targets.isEmpty else {
+      copier.jobs[job].isVoid = true
       failCopyWindow(index)
       return
     }
@@ -316,7 +347,7 @@ extension Engine {
     copier.jobs[job].cursor += operations[index].chunk.count
     let region = copier.jobs[job].region
     let isLast = copier.jobs[job].cursor >= map.range(of: region).count
-    if copier.jobs[job].isFailed || isLast {
+    if copier.jobs[job].isFailed || copier.jobs[job].isVoid || isLast {
       finishCopy(job)
     } else {
       beginWindow(job)
@@ -339,10 +370,10 @@ extension Engine {
   }
 
   private mutating func finishRegion(_ done: CopyJob) {
-    if done.isFailed {
+    if done.isFailed || done.isVoid {
       copier.busy.remove(done.region)
       copier.isExhausted = false
-      if stop == .running { copier.giveUp(done.region, now: now) }
+      if stop == .running, !done.isVoid { copier.giveUp(done.region, now: now) }
       return
     }
     copier.copied.append(
@@ -356,7 +387,7 @@ extension Engine {
     copier.isExhausted = false
     for done in copier.flushing {
       copier.busy.remove(done.region)
-      guard isGood else { continue }
+      guard isGood, !done.isVoid else { continue }
       map.clearStale(done.targets.intersection(flushed), in: done.region)
       if done.wasUnresolved { map.resolve(done.region) }
     }

@@ -152,7 +152,9 @@ public struct Engine: ~Copyable {
       }
     }
     for region in 0..<start.layout.regionCount where map.hasIntent(region) {
-      map.setBits(UInt16(offlineMembers.bits), in: region)
+      if map.isCovered(map.range(of: region), by: online) {
+        map.setBits(UInt16(offlineMembers.bits), in: region)
+      }
       if online.count > 1 { map.markUnresolved(region) }
     }
   }

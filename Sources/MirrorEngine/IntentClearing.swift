@@ -45,8 +45,10 @@ extension Engine {
     }
   }
 
+  /// Nothing is written there, and an online leg knows what stands there.
   func isQuiet(_ region: Int) -> Bool {
     map.pendingWrites[region] == 0 && !map.unresolved.contains(region)
+      && map.isCovered(map.range(of: region), by: online)
   }
 
   /// The round that began after the candidates were chosen is done.

@@ -63,7 +63,8 @@ extension Engine {
       if listed.contains(slot) {
         return Member(
           legId: leg.legId, state: .online, isWriteMostly: leg.isWriteMostly,
-          isSyncing: map.staleCounts[index] > 0, offlineSince: 0)
+          isSyncing: map.staleCounts[index] > 0,
+          offlineSince: leg.offlineSince)
       }
       guard leg.phase != .vacant, !(leg.phase == .joining && leg.isNew) else { return .vacant }
       return Member(
@@ -157,6 +158,8 @@ extension Engine {
     var joined = membership.stagedJoining.intersection(membership.written)
     while let leg = joined.popFirst() { finishJoin(leg) }
     if online != staged { membership.needsCommit = true }
+    // One leg is left, and no start will ask another one: what it holds is the truth.
+    if staged.count == 1, online == staged { map.resolveAll() }
     while let index = labelWaiters.pop() { ready.push(index) }
   }
 

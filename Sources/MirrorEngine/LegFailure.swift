@@ -11,17 +11,15 @@ import Base
 import MirrorFormat
 
 extension Engine {
-  /// Whether the mirror can do without `slot`: every region has another good online leg.
+  /// Whether the mirror can do without `slot`: every region has another good online leg, by what
+  /// the log holds too. (Else a crash would find a region of which no leg is good: the label that
+  /// excludes this leg may be durable before the page that says who else is good.)
   func canLose(_ slot: LegSlot) -> Bool {
     let others = online.subtracting(LegSet(slot))
     guard !others.isEmpty else { return false }
-    var rest = others
-    while let leg = rest.popFirst() {
-      if map.staleCounts[leg.index] == 0 { return true }
-    }
     for region in 0..<map.layout.regionCount {
-      let stale = map.stale(region)
-      if !stale.contains(slot), others.subtracting(stale).isEmpty { return false }
+      let lacking = isLogged ? map.possiblyStale(region) : map.stale(region)
+      if !map.stale(region).contains(slot), others.subtracting(lacking).isEmpty { return false }
     }
     return true
   }
@@ -42,7 +40,6 @@ extension Engine {
         map.setBits(stale, in: region)
       }
     }
-    if online.count == 1 { map.resolveAll() }
     membership.needsCommit = true
     note(
       state == .removed
@@ -132,8 +129,22 @@ extension Engine {
     guard legs[slot.index].phase == .joining else { return }
     legs[slot.index].phase = .online
     legs[slot.index].isNew = false
-    legs[slot.index].offlineSince = 0
     online.insert(slot)
+    // What began without it lies in regions in which it is durably stale: the whole map went to
+    // it before this label. Nobody shall wait until it has that, or is excluded once more.
+    for index in operations.indices
+    where operations[index].phase != .free && !operations[index].awaited.contains(slot) {
+      operations[index].excused.insert(slot)
+    }
+    if flushes.isInFlight { flushes.excused.insert(slot) }
+    // It may be the first good leg of a region, or one of several that differ.
+    if map.intentCount > 0, online.count > 1 {
+      for region in 0..<map.layout.regionCount
+      where map.hasIntent(region) && !map.stale(region).contains(slot) {
+        map.markUnresolved(region)
+        copier.invalidate(region, missedBy: .none, mayDiffer: true)
+      }
+    }
     note(MirrorEvent(.legOnline, leg: slot, detail: map.staleBytes(slot)))
     copier.restart()
   }

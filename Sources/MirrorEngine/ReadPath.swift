@@ -33,6 +33,11 @@ extension Engine {
     }
     if operations[index].isExclusive, !start.isReadOnly, map.isUnresolved(chunk) {
       retainRegions(index)
+      // What is read will be written to the other legs: under protection, like every write.
+      guard requireBits(RegionWord.intent, in: chunk) else {
+        park(index, .awaitingLog)
+        return
+      }
     }
     askLeg(index)
   }
@@ -41,6 +46,10 @@ extension Engine {
     let operation = operations[index]
     let candidates = map.good(online, in: operation.chunk).subtracting(operation.tried)
     guard let leg = operation.isExclusive ? candidates.first : chooseLeg(candidates) else {
+      if map.regions(of: operation.chunk).count > 1 {
+        askByRegion(index)
+        return
+      }
       note(MirrorEvent(.readFailed, detail: operation.chunk.offset))
       failChunk(index, error: Errno.eio)
       return
@@ -51,6 +60,16 @@ extension Engine {
       .read, on: leg, offset: start.layout.dataOffset + operation.chunk.offset,
       count: operation.chunk.count, buffer: .request(operation.token, offset: operation.cursor),
       purpose: .operation, subject: index, owner: operation.token)
+  }
+
+  /// No leg is good, or readable, in the whole chunk; one may be in each of its regions.
+  private mutating func askByRegion(_ index: Int) {
+    leaveChunk(index)
+    let chunk = operations[index].chunk
+    let first = map.range(of: map.regions(of: chunk).lowerBound)
+    operations[index].chunk = ByteRange(offset: chunk.offset, count: first.end - chunk.offset)
+    operations[index].chunkRequestBytes = operations[index].chunk.count
+    enterLock(index)
   }
 
   /// The leg for a read by the policy; legs that just failed something, and write-mostly ones,
@@ -142,7 +161,15 @@ extension Engine {
   /// The leg was failed while it read: its I/O is still with the kernel.
   mutating func readOrphaned(_ index: Int) {
     switch operations[index].kind {
-    case .read: emit(.replaceBuffer(operations[index].token))
+    case .read:
+      emit(.replaceBuffer(operations[index].token))
+      if operations[index].cursor > 0 {
+        // The chunks before this one are in the old buffer: all of it once more.
+        leaveChunk(index)
+        operations[index].cursor = 0
+        beginChunk(index)
+        return
+      }
     case .write, .zero, .trim, .copy:
       // The unit stays lent to the late I/O; the operation takes another one.
       units.release(operations[index].scratchBlock)

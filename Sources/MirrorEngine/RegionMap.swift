@@ -8,7 +8,9 @@
 //    neither cleared nor on its way to be.
 // 4. `unresolved` (memory only): the legs may differ although no write is in flight; reads are
 //    served by one leg and written to the others before the reply. Unresolved implies `intent`.
-// 5. `staleCounts` are the numbers of set stale bits, kept with every change.
+// 5. `possible` has every bit that is or may be on the disk of some online leg: a stale bit that is
+//    cleared in memory only would be back after a crash.
+// 6. `staleCounts` are the numbers of set stale bits, kept with every change.
 
 import Base
 import MirrorFormat
@@ -64,6 +66,8 @@ struct RegionMap: ~Copyable {
   private(set) var words: [UInt16]
   private(set) var durable: [UInt16]
   private(set) var staged: [UInt16]
+  /// Every bit that some online leg's log may still hold.
+  private(set) var possible: [UInt16]
   private(set) var pendingWrites: [UInt16]
   private(set) var staleCounts = [Int](repeating: 0, count: LegSlot.count)
   private(set) var intentCount = 0
@@ -81,6 +85,7 @@ struct RegionMap: ~Copyable {
     self.words = words
     durable = Array(repeating: 0, count: regions)
     staged = Array(repeating: 0, count: regions)
+    possible = Array(repeating: UInt16.max, count: regions)
     pendingWrites = Array(repeating: 0, count: regions)
     touched = RegionBits(regions: regions)
     unresolved = RegionBits(regions: regions)
@@ -122,6 +127,14 @@ struct RegionMap: ~Copyable {
     var stale: UInt8 = 0
     for region in regions(of: range) { stale |= UInt8(truncatingIfNeeded: words[region]) }
     return LegSet(bits: candidates.bits & ~stale)
+  }
+
+  /// Whether each region of `range` has a leg of `legs` that is good there.
+  func isCovered(_ range: ByteRange, by legs: LegSet) -> Bool {
+    for region in regions(of: range) where legs.subtracting(stale(region)).isEmpty {
+      return false
+    }
+    return true
   }
 
   func isUnresolved(_ range: ByteRange) -> Bool {
@@ -177,7 +190,7 @@ struct RegionMap: ~Copyable {
     unresolved.insert(region)
   }
 
-  /// One leg is left: what it holds is the truth.
+  /// One leg is left, also by the labels: what it holds is the truth.
   mutating func resolveAll() { unresolved.removeAll() }
 
   mutating func resolve(_ region: Int) { unresolved.remove(region) }
@@ -198,12 +211,14 @@ struct RegionMap: ~Copyable {
 
   // MARK: What is durable
 
-  /// Whether all of `bits` are durable in every region of `range`; where not, they are set in
-  /// `words`, so that the next commit carries them.
+  /// Whether all of `bits` are durable in every region of `range`. They are set in `words` in any
+  /// case: a bit that is durable may be cleared in `words` already, and the next image, which
+  /// nobody waits for, would take it from under the write.
   mutating func require(_ bits: UInt16, in range: ByteRange) -> Bool {
     var isDurable = true
-    for region in regions(of: range) where !isDurableBits(bits, in: region) {
+    for region in regions(of: range) {
       setBits(bits, in: region)
+      guard !isDurableBits(bits, in: region) else { continue }
       dirtyPages.insert(page(of: region))
       isDurable = false
     }
@@ -213,6 +228,11 @@ struct RegionMap: ~Copyable {
   func isDurableBits(_ bits: UInt16, in region: Int) -> Bool {
     guard durable[region] & bits == bits else { return false }
     return !pageInFlight[page(of: region)] || staged[region] & bits == bits
+  }
+
+  /// Legs that are stale in `region`, or that the map would call stale there after a crash now.
+  func possiblyStale(_ region: Int) -> LegSet {
+    LegSet(bits: UInt8(truncatingIfNeeded: words[region] | possible[region]))
   }
 
   /// Legs whose stale bit is durable in every region of `range`.
@@ -231,13 +251,19 @@ struct RegionMap: ~Copyable {
 
   /// The map of `page` is on every online leg exactly as in `words`.
   mutating func assumeDurable(page: Int) {
-    for region in regions(ofPage: page) { durable[region] = words[region] }
+    for region in regions(ofPage: page) {
+      durable[region] = words[region]
+      possible[region] = words[region]
+    }
   }
 
   /// Takes the image of `page` that is about to be written.
   mutating func stage(page: Int) {
     precondition(!pageInFlight[page], "a page is written by one commit at a time")
-    for region in regions(ofPage: page) { staged[region] = words[region] }
+    for region in regions(ofPage: page) {
+      staged[region] = words[region]
+      possible[region] |= words[region]
+    }
     pageInFlight[page] = true
     dirtyPages.remove(page)
   }
@@ -245,7 +271,10 @@ struct RegionMap: ~Copyable {
   /// The image is durable on every online leg.
   mutating func commit(page: Int) {
     precondition(pageInFlight[page], "only an image in flight can be committed")
-    for region in regions(ofPage: page) { durable[region] = staged[region] }
+    for region in regions(ofPage: page) {
+      durable[region] = staged[region]
+      possible[region] = staged[region]
+    }
     pageInFlight[page] = false
   }
 

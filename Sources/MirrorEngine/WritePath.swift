@@ -17,6 +17,12 @@ extension Engine {
       labelWaiters.push(Int32(index))
       return
     }
+    guard map.isCovered(operations[index].chunk, by: online) else {
+      // An offline leg may hold the only good copy of a region: it shall not be marked stale for
+      // a write that nobody could be answered for.
+      failChunk(index, error: Errno.eio)
+      return
+    }
     retainRegions(index)
     guard requireBits(protection, in: operations[index].chunk) else {
       park(index, .awaitingLog)
@@ -128,9 +134,8 @@ extension Engine {
   mutating func decideWrite(_ index: Int) {
     let operation = operations[index]
     var failed = operation.failed
-    let good = map.good(operation.written, in: operation.chunk)
     suspects = suspects.subtracting(failed)
-    guard !good.isEmpty else {
+    guard map.isCovered(operation.chunk, by: operation.written) else {
       let noSpace = operation.onlyNoSpace && !failed.isEmpty
       if !noSpace {
         while let leg = failed.popFirst() { failLeg(leg, .failed, errno: Errno.eio) }
@@ -156,7 +161,9 @@ extension Engine {
   /// Waits until the legs that missed the chunk and stay online are durably stale there.
   mutating func staleRecorded(_ index: Int) {
     let missing = operations[index].failed
-    copier.isExhausted = false
+    for region in map.regions(of: operations[index].chunk) {
+      copier.invalidate(region, missedBy: missing, mayDiffer: false)
+    }
     guard requireBits(UInt16(missing.bits) | RegionWord.intent, in: operations[index].chunk) else {
       park(index, .awaitingStale)
       return
@@ -174,16 +181,20 @@ extension Engine {
     }
   }
 
-  /// The chunk failed. Where several legs may be read, they may differ now: unresolved.
+  /// The chunk failed. Where several legs may be read, now or by the labels after a crash, they may
+  /// differ: unresolved.
   mutating func failChunk(_ index: Int, error: Int32) {
     operations[index].error = error
     let chunk = operations[index].chunk
     if operations[index].kind != .copy,
       !operations[index].written.union(operations[index].failed).isEmpty,
-      operations[index].isExclusive, map.good(online, in: chunk).count > 1
+      operations[index].isExclusive,
+      map.good(online.union(membership.recordedOnline), in: chunk).count > 1
+        || !membership.recordedOnline.subtracting(online).isEmpty
     {
       for region in map.regions(of: chunk) where map.hasIntent(region) {
         map.markUnresolved(region)
+        copier.invalidate(region, missedBy: .none, mayDiffer: true)
       }
     }
     chunkDone(index)

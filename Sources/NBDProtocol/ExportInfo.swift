@@ -16,11 +16,9 @@ public struct ExportInfo: Equatable, Sendable {
   public let isReadOnly: Bool
   /// Whether seeks cost time (`NBD_FLAG_ROTATIONAL`).
   public let isRotational: Bool
-  /// Smallest block, as clients that ask for block sizes are told; 1...65536.
+  /// Smallest block, as clients that ask for block sizes are told; 1...65536. They are held to it;
+  /// a mirror merges partial blocks under its range lock, so it says 1.
   public let minimumBlockBytes: UInt32
-  /// Whether a client that was told the minimum block is held to it. Off for a mirror: it merges
-  /// partial blocks under its range lock, and clients with strictness switched off are served.
-  public let refusesUnaligned: Bool
   /// Alignment and size that avoid read-modify-write; at least 512.
   public let preferredBlockBytes: UInt32
   /// Largest payload that clients may rely on.
@@ -29,7 +27,7 @@ public struct ExportInfo: Equatable, Sendable {
   /// Describes an export. `sizeBytes` is rounded down to whole minimum blocks.
   public init(
     name: String, description: String = "", sizeBytes: UInt64, isReadOnly: Bool = false,
-    isRotational: Bool = false, minimumBlockBytes: UInt32 = 1, refusesUnaligned: Bool = true,
+    isRotational: Bool = false, minimumBlockBytes: UInt32 = 1,
     preferredBlockBytes: UInt32 = 4096, maximumPayloadBytes: UInt32 = Limits.advertisedPayloadBytes
   ) {
     for text in [name, description] {
@@ -55,7 +53,6 @@ public struct ExportInfo: Equatable, Sendable {
     self.isReadOnly = isReadOnly
     self.isRotational = isRotational
     self.minimumBlockBytes = minimumBlockBytes
-    self.refusesUnaligned = refusesUnaligned
     self.preferredBlockBytes = preferredBlockBytes
     self.maximumPayloadBytes = maximumPayloadBytes
   }

@@ -173,8 +173,7 @@ extension ServerSession {
   private func agreement(asksBlockSize: Bool) -> Transmission {
     Transmission(
       sizeBytes: export.sizeBytes, flags: export.flags(structuredReplies: isStructured),
-      alignmentBytes: asksBlockSize && export.refusesUnaligned ? export.minimumBlockBytes : 1,
-      isStructured: isStructured)
+      alignmentBytes: asksBlockSize ? export.minimumBlockBytes : 1, isStructured: isStructured)
   }
 
   private func appendListEntry(to output: inout [UInt8]) {

@@ -19,6 +19,13 @@ public final class Event: Sendable {
   /// Wakes whoever polls.
   public func signal() { nbdmirror_event_signal(descriptor) }
 
+  /// Sleeps until it is signalled; for threads without a ring.
+  public func wait() {
+    var entry = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
+    // The address of a local that lives through the call.
+    while unsafe poll(&entry, 1, -1) < 0, errno == EINTR {}
+  }
+
   /// Takes back all signals so far.
   public func clear() { nbdmirror_event_clear(descriptor) }
 }

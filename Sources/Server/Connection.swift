@@ -110,8 +110,12 @@ struct Connection {
   var partIndex = 0
   var partCount = 0
 
-  /// When to give up (nanoseconds on the server's clock); 0: never.
+  // When to give up, in nanoseconds on the server's clock; 0: never.
+  /// The handshake, or what a drained connection still has to send.
   var deadline: UInt64 = 0
+  /// A send or the rest of a payload that does not come on: only while others wait for memory.
+  var sendDeadline: UInt64 = 0
+  var payloadDeadline: UInt64 = 0
 
   /// The receive memory of a connection; resident only as far as it was used.
   static let receiveMemoryBytes = 256 << 10

@@ -42,8 +42,8 @@ extension Reactor {
     case .reply(let token, let error): reply(requests.slot(of: token), error: error)
     case .replaceBuffer(let token): replaceBuffer(requests.slot(of: token))
     case .release(let token): release(requests.slot(of: token))
-    case .event(let event): observer?.observe(event)
-    case .legIdle(let slot): observer?.legIsIdle(slot)
+    case .event(let event): desk.post(event)
+    case .legIdle(let slot): desk.postIdle(slot)
     }
   }
 

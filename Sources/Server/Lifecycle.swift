@@ -21,6 +21,7 @@ extension Reactor {
     ring.preparePoll(port.event.descriptor, userData: CompletionKind.wake.userData(0))
     if signals >= 0 { ring.preparePoll(signals, userData: CompletionKind.signal.userData(0)) }
     for place in listeners.indices { armAccept(place) }
+    port.connections.withLock { $0.reserveCapacity(configuration.connectionsMax) }
     // Mail that came before the first poll.
     openMail()
     if index == 0 {
@@ -211,15 +212,23 @@ extension Reactor {
 
   private mutating func expire() {
     guard openCount > 0 else { return }
-    for place in 0..<connections.count
-    where connections[place].deadline != 0 && now.nanoseconds > connections[place].deadline {
+    for place in 0..<connections.count {
       switch connections[place].phase {
-      case .handshake, .draining: abort(place)
-      // A client that takes nothing is in nobody's way until memory is short.
-      case .transmission: if !waiting.isEmpty { abort(place) }
+      case .handshake, .draining:
+        if isOver(connections[place].deadline) { abort(place) }
+      case .transmission:
+        // A client that stands still is in nobody's way until memory is short.
+        guard !waiting.isEmpty else { continue }
+        if isOver(connections[place].sendDeadline) || isOver(connections[place].payloadDeadline) {
+          abort(place)
+        }
       case .free, .closing: break
       }
     }
+  }
+
+  private func isOver(_ deadline: UInt64) -> Bool {
+    deadline != 0 && now.nanoseconds > deadline
   }
 
   private func publish() {
@@ -249,7 +258,9 @@ extension Reactor {
     guard phase == .draining else { return }
     stopDeadline = now.nanoseconds + configuration.stopNanoseconds
     nextTick = now.nanoseconds
+    if index == 0 { Systemd.notify("STOPPING=1") }
     for place in listeners.indices {
+      listeners[place].refuse()
       ring.prepareCancel(
         CompletionKind.accept.userData(place), userData: CompletionKind.ignored.userData(0))
     }

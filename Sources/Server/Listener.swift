@@ -15,6 +15,8 @@ public struct Listener: Sendable {
   let isTCP: Bool
   /// The file to remove at the end; nil for TCP and inherited sockets.
   let path: String?
+  /// Whether somebody else (systemd) goes on listening on it when this server has stopped.
+  var isInherited = false
 
   private static let backlog: Int32 = 128
 
@@ -123,7 +125,8 @@ public struct Listener: Sendable {
       }
     }
     return Listener(
-      descriptor: descriptor, isTCP: Int32(address.ss_family) != AF_UNIX, path: nil)
+      descriptor: descriptor, isTCP: Int32(address.ss_family) != AF_UNIX, path: nil,
+      isInherited: true)
   }
 
   private static func open(_ family: Int32, place: String) throws(ServerError) -> Int32 {
@@ -157,9 +160,13 @@ public struct Listener: Sendable {
     return result == 0 ? UInt16(bigEndian: address.sin6_port) : nil
   }
 
-  /// Stops listening and removes the socket's file.
-  func end() {
-    close(descriptor)
+  /// Refuses new clients from now on and removes the socket's file. The descriptor stays.
+  func refuse() {
+    guard !isInherited else { return }
+    shutdown(descriptor, Int32(SHUT_RDWR))
     if let path { unsafe unlink(path) }
   }
+
+  /// Closes the socket, which refuses already or never served.
+  func end() { close(descriptor) }
 }

@@ -71,14 +71,21 @@ public final class MirrorServer: Sendable {
         listeners.append(contentsOf: try Listener.tcp(address))
       }
     } catch {
-      for listener in listeners { listener.end() }
+      abandon(listeners)
       throw error
     }
     guard !listeners.isEmpty, listeners.count <= 64 else {
-      for listener in listeners { listener.end() }
+      abandon(listeners)
       throw .nothingToListenOn
     }
     return listeners
+  }
+
+  private static func abandon(_ listeners: [Listener]) {
+    for listener in listeners {
+      listener.refuse()
+      listener.end()
+    }
   }
 
   /// The server's clock, in nanoseconds: what the engine is told as the time.
@@ -97,14 +104,34 @@ public final class MirrorServer: Sendable {
   public func run(signals: Int32 = -1, onReady: () -> Void = {}) throws(ServerError)
     -> ServerOutcome
   {
-    defer { for listener in listeners { listener.end() } }
+    var hasServed = false
+    defer {
+      // A stop removes the sockets' files early: by now they may be another server's.
+      for listener in listeners {
+        if !hasServed { listener.refuse() }
+        listener.end()
+      }
+    }
     // Without the privilege, memory pressure on the same host can block: best effort.
     _ = becomeIOFlusher()
-    var plan = ReactorPlan(
+    let desk = try ObserverDesk(observer)
+    defer { desk.close() }
+    let plan = ReactorPlan(
       index: 0, configuration: configuration, share: share, legs: legs, zeros: zeros, huge: huge,
-      observer: observer, listeners: listeners, signals: signals)
+      desk: desk, listeners: listeners, signals: signals)
     // First its own, on this thread: what the kernel refuses is refused here already.
     var reactor = try Reactor.make(plan)
+    let threads = try startOthers(plan)
+    onReady()
+    hasServed = true
+    reactor.run()
+    for thread in threads { thread.join() }
+    return share.isStopClean.load(ordering: .relaxed) ? .clean : .unclean
+  }
+
+  /// Starts the reactors 1 and up, and waits until they serve.
+  private func startOthers(_ first: ReactorPlan) throws(ServerError) -> [ReactorThread] {
+    var plan = first
     plan.listeners = []
     plan.signals = -1
     var threads: [ReactorThread] = []
@@ -120,10 +147,7 @@ public final class MirrorServer: Sendable {
       for thread in threads { thread.join() }
       throw error
     }
-    onReady()
-    reactor.run()
-    for thread in threads { thread.join() }
-    return share.isStopClean.load(ordering: .relaxed) ? .clean : .unclean
+    return threads
   }
 
   /// Begins a clean stop: in-flight requests are answered, then connections close, then the engine
@@ -143,67 +167,4 @@ public final class MirrorServer: Sendable {
     share.ports.flatMap { port in port.connections.withLock { $0 } }
       .sorted { $0.number < $1.number }
   }
-}
-
-/// A thread that runs a reactor.
-final class ReactorThread: Sendable {
-  private let thread: pthread_t
-  private let start: Start
-
-  /// What the thread and its maker share.
-  private final class Start: Sendable {
-    let plan: ReactorPlan
-    let started: Event
-    let error = Mutex<ServerError?>(nil)
-
-    init(plan: ReactorPlan, started: Event) {
-      self.plan = plan
-      self.started = started
-    }
-  }
-
-  init(_ plan: ReactorPlan) throws(ServerError) {
-    let started: Event
-    do { started = try Event() } catch { throw ServerError.ring(error.description) }
-    start = Start(plan: plan, started: started)
-    var made = pthread_t()
-    // The reference that goes to the thread is taken back there.
-    let box = unsafe Unmanaged.passRetained(start)
-    let result = unsafe pthread_create(
-      &made, nil,
-      { argument in
-        guard let argument = unsafe argument else { return nil }
-        let start = unsafe Unmanaged<Start>.fromOpaque(argument).takeRetainedValue()
-        ReactorThread.body(start)
-        return nil
-      }, unsafe box.toOpaque())
-    guard result == 0 else {
-      unsafe box.release()
-      throw .thread(result)
-    }
-    thread = made
-  }
-
-  private static func body(_ start: Start) {
-    ProcessCalls.nameReactor(start.plan.index)
-    do {
-      var reactor = try Reactor.make(start.plan)
-      start.started.signal()
-      reactor.run()
-    } catch {
-      start.error.withLock { $0 = error }
-      start.started.signal()
-    }
-  }
-
-  /// Waits until the reactor serves; throws why it cannot.
-  func waitUntilStarted() throws(ServerError) {
-    var wait = pollfd(fd: start.started.descriptor, events: Int16(POLLIN), revents: 0)
-    // The address of a local that lives through the call.
-    while unsafe poll(&wait, 1, -1) < 0, errno == EINTR {}
-    if let error = start.error.withLock({ $0 }) { throw error }
-  }
-
-  /// Waits for the end of the thread.
-  func join() { pthread_join(thread, nil) }
 }

@@ -67,7 +67,7 @@ struct ReactorPlan: Sendable {
   var legs: LegTable
   var zeros: ZeroPages
   var huge: HugeBudget
-  var observer: (any MirrorObserver)?
+  var desk: ObserverDesk
   /// Reactor 0 only: sockets that listen, and a signalfd (-1: none).
   var listeners: [Listener] = []
   var signals: Int32 = -1
@@ -82,7 +82,7 @@ struct Reactor: ~Copyable {
   let legs: LegTable
   let zeros: ZeroPages
   let scratch: Scratch
-  let observer: (any MirrorObserver)?
+  let desk: ObserverDesk
   let listeners: [Listener]
   let signals: Int32
   let ring: Ring
@@ -148,7 +148,7 @@ struct Reactor: ~Copyable {
     legs = plan.legs
     zeros = plan.zeros
     scratch = plan.share.scratch
-    observer = plan.observer
+    desk = plan.desk
     listeners = plan.listeners
     signals = plan.signals
     baseLimitBytes = pool.limitBytes

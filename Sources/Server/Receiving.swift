@@ -70,6 +70,7 @@ extension Reactor {
     let count = Int(requests[slot].count) - connections[place].payloadDone
     precondition(position + count <= buffer.bytes, "a payload outside its buffer")
     connections[place].receiving = .payload
+    connections[place].payloadDeadline = now.nanoseconds + configuration.stuckNanoseconds
     unsafe ring.prepareReceive(
       connections[place].socket, into: buffer.base + position, count: count,
       options: .waitAll, userData: CompletionKind.receive.userData(place))
@@ -79,6 +80,7 @@ extension Reactor {
   mutating func received(_ place: Int, _ completion: Completion) {
     let what = connections[place].receiving
     connections[place].receiving = .idle
+    connections[place].payloadDeadline = 0
     connections[place].socketHasMore = completion.socketHasMore
     let phase = connections[place].phase
     guard phase == .handshake || phase == .transmission else {

@@ -205,8 +205,9 @@ extension Reactor {
   /// Sends the parts that are left.
   private mutating func startSend(_ place: Int) {
     connections[place].isSending = true
-    if connections[place].phase != .handshake {
-      connections[place].deadline = now.nanoseconds + configuration.stuckNanoseconds
+    connections[place].sendDeadline = now.nanoseconds + configuration.stuckNanoseconds
+    if connections[place].phase == .draining {
+      connections[place].deadline = connections[place].sendDeadline
     }
     let index = connections[place].partIndex
     unsafe ring.prepareSend(
@@ -228,7 +229,7 @@ extension Reactor {
     }
     advance(place, Int(max(result, 0)))
     if connections[place].partIndex < connections[place].partCount { return startSend(place) }
-    connections[place].deadline = 0
+    connections[place].sendDeadline = 0
     if connections[place].outputMemory != 0 {
       freeOutput(place)
       outputSent(place)

@@ -83,8 +83,7 @@ public enum ServerError: Error, Equatable, Sendable, CustomStringConvertible {
   }
 }
 
-/// Who hears of what happens in the mirror. Called by reactors outside the engine's lock: returns
-/// at once, and does not call back into the server.
+/// Who hears of what happens in the mirror, on a thread of its own, in order; may block.
 public protocol MirrorObserver: AnyObject, Sendable {
   /// Something an administrator wants to know.
   func observe(_ event: MirrorEvent)

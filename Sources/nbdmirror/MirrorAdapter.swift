@@ -268,7 +268,7 @@ final class MirrorAdapter: MirrorController, MirrorObserver, Sendable {
 
   private func open(_ path: String) throws(ControlError) -> PVFile {
     do throws(PVError) {
-      return try PVFile.open(path: path, access: .readWrite, cache: facts.cache)
+      return try PVFile.openWhenFree(path: path, cache: facts.cache)
     } catch {
       throw ControlError(.failed, error.description)
     }
@@ -277,7 +277,7 @@ final class MirrorAdapter: MirrorController, MirrorObserver, Sendable {
   /// Opens a PV, or makes a sparse file of the needed size where nothing is.
   private func openOrMake(_ path: String) throws(ControlError) -> PVFile {
     do throws(PVError) {
-      return try PVFile.open(path: path, access: .readWrite, cache: facts.cache)
+      return try PVFile.openWhenFree(path: path, cache: facts.cache)
     } catch .cannotOpen(path: _, errno: 2) {
       do throws(PVError) {
         try PVFile.make(path: path, bytes: facts.layout.pvBytes, isPreallocated: false)

@@ -23,8 +23,10 @@ final class OpenMirror {
     var candidates: [AssemblyCandidate] = []
     for path in options.pv {
       do throws(PVError) {
-        let file = try PVFile.open(
-          path: path, access: options.readOnly ? .readOnly : .readWrite, cache: options.pvCache)
+        let file =
+          options.readOnly
+          ? try PVFile.open(path: path, access: .readOnly, cache: options.pvCache)
+          : try PVFile.openWhenFree(path: path, cache: options.pvCache)
         files.append(file)
         candidates.append(
           AssemblyCandidate(

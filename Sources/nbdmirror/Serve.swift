@@ -142,7 +142,7 @@ struct Serve: ParsableCommand {
     let layout = mirror.plan.layout
     let export = ExportInfo(
       name: mirror.plan.name, sizeBytes: layout.sizeBytes, isReadOnly: mirror.plan.isReadOnly,
-      minimumBlockBytes: layout.blockBytes, refusesUnaligned: false)
+      minimumBlockBytes: 1, preferredBlockBytes: max(4096, layout.blockBytes))
     var configuration = ServerConfiguration(
       export: export, blockBytes: UInt64(layout.blockBytes))
     configuration.inheritedListeners = Systemd.inheritedListeners()

@@ -26,21 +26,6 @@ struct ExportInfoTests {
     #expect(export.sizeBytes == largest - 511)
   }
 
-  @Test("a client that was told the minimum block is held to it, or served as it is")
-  func strictness() throws {
-    for refuses in [true, false] {
-      var talk = Conversation(
-        ExportInfo(
-          name: "x", sizeBytes: 4096, minimumBlockBytes: 512, refusesUnaligned: refuses))
-      talk.send(modern + option(7, infoData("x", [3])))
-      guard case .enteredTransmission(let terms, _) = talk.last else {
-        Issue.record("GO must be agreed to")
-        return
-      }
-      #expect(terms.alignmentBytes == (refuses ? 512 : 1))
-    }
-  }
-
   @Test("errnos of legs become the protocol's errors and nothing else")
   func errnos() {
     #expect(nbdError(fromErrno: 30) == .notPermitted)
