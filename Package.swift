@@ -23,6 +23,11 @@ func tests(
     name: name, dependencies: dependencies, resources: resources, swiftSettings: strict)
 }
 
+/// What several test targets share; no room of the house.
+func testSupport(_ name: String, path: String, exclude: [String]) -> Target {
+  .target(name: name, path: path, exclude: exclude, swiftSettings: strict)
+}
+
 let package = Package(
   name: "nbdmirror",
   dependencies: [
@@ -103,10 +108,9 @@ let package = Package(
     tests("ControlTests", ["Base", "ControlModel", "ControlPlane", "nbdmirror"]),
 
     // Black-box tests: the built server, real clients, real kills, real full disks.
-    .target(
-      name: "Fixtures", path: "Tests/Fixtures",
-      exclude: ["count_allocations.c", "steady_requests.py", "verifying_load.py"],
-      swiftSettings: strict),
+    testSupport(
+      "Fixtures", path: "Tests/Fixtures",
+      exclude: ["count_allocations.c", "steady_requests.py", "verifying_load.py"]),
     tests("InteropTests", ["Fixtures"]),
     tests("CrashTests", ["Fixtures"]),
     tests("DocTests", ["Fixtures"]),

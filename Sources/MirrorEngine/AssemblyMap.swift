@@ -127,7 +127,8 @@ public struct AssemblyMap: Equatable, Sendable {
     let offline = UInt16(plan.offline.bits)
     // What a leg that is not complete had got stood in memory only. Rule 4 adds the legs that are
     // absent, where there is a good one.
-    var staleEverywhere: UInt16 = isMapLost ? UInt16(plan.incomplete.subtracting(plan.lost).bits) : 0
+    var staleEverywhere: UInt16 = 0
+    if isMapLost { staleEverywhere = UInt16(plan.incomplete.subtracting(plan.lost).bits) }
     for leg in plan.legs {
       guard let leg, leg.role == .diverged else { continue }
       staleEverywhere |= 1 << UInt16(leg.slot.raw)

@@ -56,7 +56,8 @@ extension World {
     guard runUntil(seconds: 60, "everything is read again", { self.openRequests == 0 }) else {
       return
     }
-    guard runUntil(seconds: 60, "all buffers are released", { !self.requests.contains { $0.isInUse } })
+    guard
+      runUntil(seconds: 60, "all buffers are released", { !self.requests.contains { $0.isInUse } })
     else { return }
     compareLegs()
   }

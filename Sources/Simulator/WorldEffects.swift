@@ -107,7 +107,9 @@ extension World {
     mutate(&item, leg)
     if random.chance(1, in: 2) {
       if io.kind == .write { item.bytes = sourceBytes(item) }
-      if io.kind == .read, item.bytes == nil { item.bytes = leg.bytes(at: item.place, count: Int(io.count)) }
+      if io.kind == .read, item.bytes == nil {
+        item.bytes = leg.bytes(at: item.place, count: Int(io.count))
+      }
     }
     schedule(item)
   }

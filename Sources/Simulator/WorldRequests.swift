@@ -164,7 +164,8 @@ extension World {
       fail("request \(String(token.raw, radix: 16)) is released before its answer")
       return
     }
-    let used = requests[slot].oldBuffers + (requests[slot].buffer < 0 ? [] : [requests[slot].buffer])
+    let used =
+      requests[slot].oldBuffers + (requests[slot].buffer < 0 ? [] : [requests[slot].buffer])
     for io in pending.items + held where io.buffer >= 0 && used.contains(io.buffer) {
       fail("a buffer is released while leg \(io.io.leg) still uses it")
     }

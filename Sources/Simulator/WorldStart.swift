@@ -171,7 +171,9 @@ extension World {
     else { return nil }
     // With `--log core` an absent leg is stale everywhere when it is back: who starts without the
     // only complete leg gives its data up.
-    guard scenario.logKind == .disk || absent.isEmpty || !plan.online.subtracting(plan.incomplete).isEmpty
+    guard
+      scenario.logKind == .disk || absent.isEmpty
+        || !plan.online.subtracting(plan.incomplete).isEmpty
     else { return nil }
     var holders = plan.online
     while let slot = holders.popFirst() {

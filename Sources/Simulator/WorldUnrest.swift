@@ -36,7 +36,8 @@ extension World {
     counts.faults += 1
     let leg = anyLeg()
     let operations =
-      random.chance(1, in: 2) ? FaultOperations.all : FaultOperations(rawValue: 1 << UInt8(random.below(4)))
+      random.chance(1, in: 2)
+      ? FaultOperations.all : FaultOperations(rawValue: 1 << UInt8(random.below(4)))
     note(.command, "fault", leg: leg.index, value: Int64(operations.rawValue))
     faults.add(
       Fault(

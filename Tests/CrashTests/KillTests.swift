@@ -27,6 +27,7 @@ extension Crash {
       print("crash rounds: NBDMIRROR_SEED=\(seed)")
       var requests = 0
       var flushes = 0
+      var recoveries = 0
       try await withMirror(size: "64M") { mirror in
         var moments = SplitMix(state: UInt64(seed))
         let load = try VerifyingLoad(mirror, seed: seed, blocks: 8192, connections: 4)
@@ -42,6 +43,8 @@ extension Crash {
           requests += done.requests
           flushes += done.flushes
           try await mirror.serve()
+          let status = try await mirror.status()
+          if status.unresolvedRegions > 0 || status.resync.bytesTotal > 0 { recoveries += 1 }
           // Every other round the blocks are read while recovery still copies.
           if round % 2 == 0 { try await mirror.waitForRecovery() }
           let wrong = try await load.verify()
@@ -55,7 +58,8 @@ extension Crash {
           try await mirror.stop()
         }
       }
-      print("crash rounds: \(requests) requests, \(flushes) flushes answered")
+      print("crash rounds: \(requests) requests, \(flushes) flushes, \(recoveries) recoveries")
+      #expect(recoveries >= 10, "the kills hit too few writes in flight")
       #expect(requests > 2000, "the load did too little to prove anything")
       #expect(flushes > 20, "the load did too little to prove anything")
     }
