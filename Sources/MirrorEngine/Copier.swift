@@ -139,10 +139,21 @@ struct Copier: ~Copyable {
     measuredBytes = bytesDone
   }
 
+  /// The smoothed rate of the running resync (its mean until that is known), else the mean rate
+  /// of the last one.
+  func rate(now: Instant) -> Double {
+    guard isRunning else { return lastBytesPerSecond }
+    return bytesPerSecond > 0 ? bytesPerSecond : meanRate(now: now)
+  }
+
+  private func meanRate(now: Instant) -> Double {
+    let elapsed = max(now.nanoseconds(since: begunAt), Nanoseconds.millisecond)
+    return Double(bytesDone) * 1e9 / Double(elapsed)
+  }
+
   mutating func finish(now: Instant) {
     isRunning = false
-    let elapsed = max(now.nanoseconds(since: begunAt), Nanoseconds.millisecond)
-    lastBytesPerSecond = Double(bytesDone) * 1e9 / Double(elapsed)
+    lastBytesPerSecond = meanRate(now: now)
   }
 
   mutating func begin(total: UInt64, isRecovery: Bool, now: Instant) {

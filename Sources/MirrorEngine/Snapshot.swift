@@ -93,7 +93,7 @@ extension Engine {
       syncPercent: 100 * (1 - Double(notInSync) / size),
       isResyncRunning: copier.isRunning, isResyncPaused: copier.isPaused,
       resyncBytesDone: copier.bytesDone, resyncBytesTotal: max(copier.bytesTotal, copier.bytesDone),
-      resyncBytesPerSecond: copier.isRunning ? copier.bytesPerSecond : copier.lastBytesPerSecond,
+      resyncBytesPerSecond: copier.rate(now: now),
       requests: requestCount, isFlushLatched: flushes.isLatched)
   }
 }

@@ -47,6 +47,7 @@ struct LegTests {
     while let io = driver.open.first?.io {
       if driver.isData(io), io.kind == .write {
         #expect(io.leg.index == 1)
+        driver.now = driver.now.advanced(byNanoseconds: Nanoseconds.second / 2)
         copied.append(io.offset - driver.layout.dataOffset)
       }
       driver.complete { $0.token == io.token }
@@ -56,6 +57,7 @@ struct LegTests {
     let snapshot = driver.engine.snapshot()
     #expect(snapshot.resyncBytesDone == 2 << 20 && snapshot.resyncBytesTotal == 2 << 20)
     #expect(!snapshot.isResyncRunning && snapshot.syncPercent == 100)
+    #expect(snapshot.resyncBytesPerSecond == Double(2 << 20))
   }
 
   @Test("a leg that missed a write is never read there before it is copied")
