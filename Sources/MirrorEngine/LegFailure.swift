@@ -102,11 +102,8 @@ extension Engine {
     legs[slot.index].phase = .joining
     legs[slot.index].readErrorsSinceJoin = 0
     if isLogged {
-      for page in 0..<map.layout.pageCount {
-        map.markDirty(page: page)
-        log.joinPages.insert(page)
-      }
-      log.wantsCommit = true
+      log.joinPass = 0
+      fillJoinPages()
     } else {
       membership.needsCommit = true
     }
@@ -118,7 +115,21 @@ extension Engine {
     let joining = joiningLegs
     guard !joining.isEmpty, log.legs.isSuperset(of: joining) else { return }
     for page in pages { log.joinPages.remove(Int(page)) }
-    if log.joinPages.count == 0 { membership.needsCommit = true }
+    guard log.joinPages.count == 0 else { return }
+    if log.joinPass == 0 {
+      log.joinPass = 1
+      fillJoinPages()
+    } else {
+      membership.needsCommit = true
+    }
+  }
+
+  private mutating func fillJoinPages() {
+    for page in 0..<map.layout.pageCount {
+      map.markDirty(page: page)
+      log.joinPages.insert(page)
+    }
+    log.wantsCommit = true
   }
 
   /// Joining legs that have the whole map.

@@ -57,6 +57,9 @@ struct RegionLog: ~Copyable {
   var waiters: FixedFIFO<Int32>
   /// Pages that the joining legs have not all got yet.
   var joinPages: RegionBits
+  /// Every page goes to a joining leg twice, so into both copies: what it held before, with
+  /// whatever sequence, is gone, and no page of it is left with one valid copy.
+  var joinPass = 0
   /// Dirty pages should be written although nobody waits for them.
   var wantsCommit = false
   /// Not before this time, after a failure without waiters.

@@ -181,20 +181,18 @@ extension Engine {
     }
   }
 
-  /// The chunk failed. Where several legs may be read, now or by the labels after a crash, they may
-  /// differ: unresolved.
+  /// The chunk failed. In each of its regions: what was copied to stale legs no longer holds, and
+  /// where several legs may be read, now or by the labels after a crash, they may differ.
   mutating func failChunk(_ index: Int, error: Int32) {
     operations[index].error = error
-    let chunk = operations[index].chunk
-    if operations[index].kind != .copy,
-      !operations[index].written.union(operations[index].failed).isEmpty,
-      operations[index].isExclusive,
-      map.good(online.union(membership.recordedOnline), in: chunk).count > 1
-        || !membership.recordedOnline.subtracting(online).isEmpty
+    if operations[index].kind != .copy, operations[index].isExclusive,
+      !operations[index].written.union(operations[index].failed).isEmpty
     {
-      for region in map.regions(of: chunk) where map.hasIntent(region) {
-        map.markUnresolved(region)
+      let hasLeft = !membership.recordedOnline.subtracting(online).isEmpty
+      for region in map.regions(of: operations[index].chunk) {
         copier.invalidate(region, missedBy: .none, mayDiffer: true)
+        let readable = online.subtracting(map.stale(region))
+        if map.hasIntent(region), readable.count > 1 || hasLeft { map.markUnresolved(region) }
       }
     }
     chunkDone(index)
