@@ -55,6 +55,8 @@ public final class World {
   var nextUnrest: Instant
   /// Legs of the engine that were last seen online; kept by `look`.
   var online = LegSet.none
+  /// Its members, online or not.
+  var members = LegSet.none
   /// Legs that came back to the set and wait for `readd`.
   var returning: [ReturningLeg?]
   /// Gone legs whose cache dies once the engine has let go of them.
@@ -162,7 +164,11 @@ public final class World {
   func look() {
     let snapshot = engine.snapshot()
     online = .none
-    for leg in snapshot.legs where leg.state == .online { online.insert(leg.slot) }
+    members = .none
+    for leg in snapshot.legs {
+      members.insert(leg.slot)
+      if leg.state == .online { online.insert(leg.slot) }
+    }
     if snapshot.isFlushLatched, !wasFlushLatched { oracle.flushFailed() }
     wasFlushLatched = snapshot.isFlushLatched
     if wasFlushLatched {

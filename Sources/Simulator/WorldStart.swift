@@ -192,16 +192,23 @@ extension World {
     switch World.plan(legs, absent: .none, isDegradedAllowed: isUnlabelled) {
     case .success(let plan): return plan
     case .failure(let refusal):
-      if case .notMember(let path, _) = refusal.reason, let last = path.utf8.last {
-        // A PV that never became a member, or no longer is: an administrator leaves it out.
-        legs[Int(last) - 48] = nil
-        return planOfAll()
-      }
+      if dropStrays() { return planOfAll() }
       fail(
         "the mirror does not assemble: \(refusal)\n  "
           + refusal.explanation.joined(separator: "\n  "))
       return nil
     }
+  }
+
+  /// Drops PVs that the engine did not count among its members when it was last seen; false if there
+  /// is none. They were to be added and failed: an administrator leaves them out.
+  func dropStrays() -> Bool {
+    var found = false
+    for slot in 0..<LegSlot.count where legs[slot] != nil && !members.contains(LegSlot(slot)) {
+      legs[slot] = nil
+      found = true
+    }
+    return found
   }
 
   private func takePlan(_ plan: AssemblyPlan) {
