@@ -109,6 +109,8 @@ struct Reactor: ~Copyable {
   var somethingFreed = false
   /// The connection whose turn it is to go on; others must not overtake who waits.
   var resuming: Int32 = -1
+  /// Payload bytes of the requests that were fed in this turn.
+  var fedBytes = 0
   /// The engine has effects that did not fit into `effects`.
   var engineHasMore = false
 
@@ -131,6 +133,8 @@ struct Reactor: ~Copyable {
   static let tickNanoseconds: UInt64 = 250 * Nanoseconds.millisecond
   /// How soon a connection that waits for memory of all reactors tries again.
   static let retryNanoseconds: UInt64 = 2 * Nanoseconds.millisecond
+  /// Payload bytes that are worked on before replies go out: 64 requests of 4 KiB, or one large.
+  static let turnBytes = 256 << 10
   static let listCapacity = 4096
   static let operationCount = 8192
 

@@ -37,6 +37,7 @@ extension Reactor {
   /// request at a time is not bound by sleeping and waking, and ends when they are long.
   private mutating func waitForWork() {
     if ring.preparedCount > 0 { ring.submit() }
+    if !submissions.isEmpty, effects.isEmpty { return }
     if ring.hasWork {
       ring.submit()
       return
@@ -92,14 +93,19 @@ extension Reactor {
     !done.isEmpty || !submissions.isEmpty || (engineHasMore && effects.isEmpty)
   }
 
-  /// Feeds the engine and performs what it wants until nothing is left to feed.
+  /// Feeds the engine and performs what it wants until nothing is left to feed, or until
+  /// `turnBytes` of requests were fed: then their replies go out before the next are worked on,
+  /// while the data is still in the processor's caches and the client can begin.
   mutating func workEngine() {
+    fedBytes = 0
     while true {
       if hasInput { feedEngine(tick: false) }
       performEffects()
       if !toParse.isEmpty { resumeParsing() }
       if !waiting.isEmpty, somethingFreed { resumeWaiting() }
       if !hasInput { return }
+      let isEngineWaiting = engineHasMore && effects.isEmpty
+      if fedBytes >= Reactor.turnBytes, done.isEmpty, !isEngineWaiting { return }
     }
   }
 
@@ -113,9 +119,11 @@ extension Reactor {
       while let finished = done.pop() {
         state.engine.completed(finished.token, error: finished.error, now: now)
       }
-      while let slot = submissions.pop() {
+      while fedBytes < Reactor.turnBytes, let slot = submissions.pop() {
+        fedBytes += requests[Int(slot)].chargedBytes
         state.engine.submit(engineRequest(Int(slot)), now: now)
       }
+      submissions.compact()
       if tick { state.engine.tick(now: now) }
       if beginStop { state.engine.beginStop(now: now) }
       state.engine.settle(now: now)
