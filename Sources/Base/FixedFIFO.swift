@@ -46,6 +46,8 @@ public struct FixedFIFO<Element: BitwiseCopyable>: ~Copyable {
     head += 1
     if head == storage.count { head = 0 }
     used -= 1
+    // A queue that is emptied again and again stays in the same few cache lines.
+    if used == 0 { head = 0 }
     return element
   }
 }

@@ -142,6 +142,18 @@ struct WriteTests {
     #expect(driver.replies[read] == 0)
   }
 
+  @Test("a read behind a write that waits for the log waits too")
+  func readBehindParkedWrite() throws {
+    let driver = try EngineDriver.opened()
+    let write = driver.submit(.write, 0, 4096)
+    let read = driver.submit(.read, 0, 4096)
+    #expect(driver.count { $0.kind == .read } == 0)
+    driver.completeAll { $0.kind == .write }
+    #expect(driver.replies[write] == 0 && driver.replies[read] == nil)
+    driver.runToRest()
+    #expect(driver.replies[read] == 0)
+  }
+
   @Test("a partial block is read, merged and written whole, under the lock")
   func partialBlock() throws {
     let driver = try EngineDriver.opened()
