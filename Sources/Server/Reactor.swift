@@ -117,7 +117,7 @@ struct Reactor: ~Copyable {
   var now = Instant.zero
   var nextTick: UInt64 = 0
   var nextRetry: UInt64 = 0
-  var pollNanoseconds: UInt64 = 0
+  var polling: AdaptivePolling
   var openCount = 0
   var phase = StopPhase.running
   var stopDeadline: UInt64 = 0
@@ -153,6 +153,7 @@ struct Reactor: ~Copyable {
     zeros = plan.zeros
     scratch = plan.share.scratch
     desk = plan.desk
+    polling = AdaptivePolling(limitNanoseconds: plan.configuration.pollNanosecondsMax)
     listeners = plan.listeners
     signals = plan.signals
     baseLimitBytes = pool.limitBytes

@@ -32,9 +32,6 @@ extension Reactor {
   // MARK: Waiting
 
   /// Hands everything prepared over; returns when there is something to do, or it is time to tick.
-  ///
-  /// The busy wait adapts as QEMU's event loop does: it grows while sleeps are short, so that one
-  /// request at a time is not bound by sleeping and waking, and ends when they are long.
   private mutating func waitForWork() {
     if ring.preparedCount > 0 { ring.submit() }
     if !submissions.isEmpty, effects.isEmpty { return }
@@ -45,18 +42,16 @@ extension Reactor {
     let before = monotonicNanoseconds()
     if before >= nextTick { return }
     let limit = waiting.isEmpty ? nextTick - before : Reactor.retryNanoseconds
-    if pollNanoseconds > 0, ring.spin(nanoseconds: min(pollNanoseconds, limit)) {
-      ring.submit()
-      return
+    if polling.spinNanoseconds > 0 {
+      let foundWork = ring.spin(nanoseconds: min(polling.spinNanoseconds, limit))
+      polling.spun(foundWork: foundWork)
+      if foundWork {
+        ring.submit()
+        return
+      }
     }
     ring.submitAndWait(timeoutNanoseconds: limit)
-    let slept = monotonicNanoseconds() - before
-    let most = configuration.pollNanosecondsMax
-    if slept > most {
-      pollNanoseconds = 0
-    } else if slept > pollNanoseconds {
-      pollNanoseconds = min(most, max(4 * Nanoseconds.microsecond, 2 * pollNanoseconds))
-    }
+    polling.slept(nanoseconds: monotonicNanoseconds() - before)
   }
 
   // MARK: Completions
