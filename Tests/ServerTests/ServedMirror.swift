@@ -22,6 +22,7 @@ final class ServedMirror: MirrorObserver {
   let server: MirrorServer
   let socketPath: String
   let layout: Layout
+  let table = LegTable()
   private let files: [PVFile]
   private let paths: [String]
   private let outcome = Mutex<ServerOutcome?>(nil)
@@ -51,7 +52,6 @@ final class ServedMirror: MirrorObserver {
       throw FixtureError(text: "the new mirror is not assembled")
     }
     layout = plan.layout
-    let table = LegTable()
     var maps: [LegMap?] = Array(repeating: nil, count: LegSlot.count)
     for case let leg? in plan.legs {
       maps[leg.slot.index] = files[leg.candidate].readMap(layout: plan.layout, setId: plan.setId)
@@ -66,9 +66,14 @@ final class ServedMirror: MirrorObserver {
     socketPath = folder + "/socket"
     configuration.socketPaths = [socketPath]
     configure(&configuration)
-    server = try MirrorServer(
-      configuration,
-      engine: Engine(start, now: Instant(nanoseconds: monotonicNanoseconds())), legs: table)
+    do throws(ServerError) {
+      server = try MirrorServer(
+        configuration,
+        engine: Engine(start, now: Instant(nanoseconds: monotonicNanoseconds())), legs: table)
+    } catch {
+      try FileManager.default.removeItem(atPath: folder)
+      throw error
+    }
     let thread = Thread { [self] in
       do {
         let outcome = try server.run()
@@ -95,6 +100,11 @@ final class ServedMirror: MirrorObserver {
   func stop() throws {
     let outcome = end()
     #expect(outcome == .clean)
+    try deleteAfterEnd()
+  }
+
+  /// Checks that all legs of an ended server hold the same data, deletes the files.
+  func deleteAfterEnd() throws {
     let first = try data(ofLeg: 0)
     for leg in paths.indices.dropFirst() {
       let isSame = try data(ofLeg: leg) == first

@@ -112,9 +112,12 @@ struct StreamTests {
     for _ in 0..<3 {
       let client = try RawClient(mirror.socketPath)
       // Each asks for 512 MiB and takes none of it.
+      // In one piece: the server stops reading, and many small ones would fill the socket.
+      var bytes: [UInt8] = []
       for cookie in 0..<512 as Range<UInt64> {
-        try client.send(client.frame(.read, offset: 0, count: 1 << 20, cookie: cookie))
+        bytes += client.frame(.read, offset: 0, count: 1 << 20, cookie: cookie)
       }
+      try client.send(bytes)
       greedy.append(client)
     }
     let client = try RawClient(mirror.socketPath)
@@ -138,9 +141,12 @@ struct StreamTests {
     var greedy: [RawClient] = []
     for _ in 0..<8 {
       let client = try RawClient(mirror.socketPath)
+      // In one piece: the server stops reading, and many small ones would fill the socket.
+      var bytes: [UInt8] = []
       for cookie in 0..<64 as Range<UInt64> {
-        try client.send(client.frame(.read, offset: 0, count: 1 << 20, cookie: cookie))
+        bytes += client.frame(.read, offset: 0, count: 1 << 20, cookie: cookie)
       }
+      try client.send(bytes)
       greedy.append(client)
     }
     let client = try RawClient(mirror.socketPath)
