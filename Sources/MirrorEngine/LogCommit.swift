@@ -96,6 +96,7 @@ extension Engine {
     } else {
       // The last good leg takes no log: nothing may be written. The next write tries again.
       log.retryAt = now.advanced(byNanoseconds: Nanoseconds.second)
+      log.wantsCommit = true
       if stop == .committing { stop = .stopped }
       failLogWaiters()
     }

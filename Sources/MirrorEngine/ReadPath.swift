@@ -24,6 +24,11 @@ extension Engine {
       enterLock(index)
       return
     }
+    if !start.isReadOnly, map.regions(of: chunk).count > 1, map.isUnresolved(chunk) {
+      // What is read is written to every leg that could be asked; who that is differs by region.
+      askByRegion(index)
+      return
+    }
     guard start.isReadOnly || membership.isOpenRecorded else {
       // A degraded start answers nothing before its label is durable: a crash now could make the
       // next start read another leg (P2).

@@ -19,6 +19,8 @@ import MirrorFormat
 public final class World {
   static let tickNanoseconds = Nanoseconds.second / 4
   static let requestsMax = 64
+  /// No run needs so many; one that does goes round in circles.
+  static let stepsMax: UInt64 = 300_000
 
   /// What the run is made of.
   public let scenario: Scenario
@@ -103,6 +105,7 @@ public final class World {
 
   func turn() {
     step += 1
+    if step > World.stepsMax { fail("the run does not end: \(World.stepsMax) steps; \(describeState())") }
     advance()
     let batch = random.int(in: 1...scenario.batchMax)
     for _ in 0..<batch where violation == nil {

@@ -106,9 +106,14 @@ extension World {
     return false
   }
 
-  private func describeState() -> String {
+  func describeState() -> String {
     let snapshot = engine.snapshot()
-    return "requests \(snapshot.requests), intent \(snapshot.dirtyRegions), unresolved "
+    var open = ""
+    for request in requests where request.isInUse {
+      open += " \(String(request.request.token.raw, radix: 16)) \(request.request.kind)"
+        + " \(request.request.range)\(request.isAnswered ? " answered" : "")"
+    }
+    return "requests \(snapshot.requests):\(open), intent \(snapshot.dirtyRegions), unresolved "
       + "\(snapshot.unresolvedRegions), pending \(pending.items.count), legs "
       + snapshot.legs.map { leg in
         "\(leg.slot) \(leg.state)\(leg.isJoining ? " joining" : "") stale \(leg.staleBytes) "

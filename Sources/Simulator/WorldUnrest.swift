@@ -87,7 +87,12 @@ extension World {
 
   /// All faults of a leg end, hung I/O goes on.
   func heal(_ leg: LegSlot) {
-    guard !losesCache.contains(leg) else { return }
+    if losesCache.contains(leg) {
+      // The engine has to notice first that it is gone, or cannot do without it: then its cache
+      // was not lost after all.
+      guard random.chance(1, in: 4) else { return }
+      losesCache.remove(leg)
+    }
     note(.command, "heal", leg: leg.index)
     faults.removeAll(on: leg)
     releaseHeld(on: leg)
