@@ -105,7 +105,9 @@ public final class World {
 
   func turn() {
     step += 1
-    if step > World.stepsMax { fail("the run does not end: \(World.stepsMax) steps; \(describeState())") }
+    if step > World.stepsMax {
+      fail("the run does not end: \(World.stepsMax) steps; \(describeState())")
+    }
     advance()
     let batch = random.int(in: 1...scenario.batchMax)
     for _ in 0..<batch where violation == nil {

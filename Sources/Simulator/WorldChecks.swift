@@ -110,7 +110,8 @@ extension World {
     let snapshot = engine.snapshot()
     var open = ""
     for request in requests where request.isInUse {
-      open += " \(String(request.request.token.raw, radix: 16)) \(request.request.kind)"
+      open +=
+        " \(String(request.request.token.raw, radix: 16)) \(request.request.kind)"
         + " \(request.request.range)\(request.isAnswered ? " answered" : "")"
     }
     return "requests \(snapshot.requests):\(open), intent \(snapshot.dirtyRegions), unresolved "
