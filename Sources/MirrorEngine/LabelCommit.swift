@@ -32,6 +32,10 @@ extension Engine {
     membership.isInFlight = true
     membership.stagedOnline = targets
     membership.stagedJoining = joiners
+    membership.stagedSyncing = .none
+    for index in 0..<LegSlot.count where map.staleCounts[index] > 0 {
+      membership.stagedSyncing.insert(LegSlot(index))
+    }
     membership.stagedGeneration = membership.lineage.current.counter
     membership.stagedClean = membership.wantsClean
     membership.stagedMembers = memberTable(listing: targets)
@@ -121,6 +125,8 @@ extension Engine {
       membership.failed.intersection(online).isEmpty
     else {
       membership.needsCommit = true
+      // Some leg may have it, some not.
+      membership.recordedSyncing = membership.recordedSyncing.intersection(membership.stagedSyncing)
       membership.retryAt = now.advanced(byNanoseconds: Nanoseconds.second)
       if stop == .labelling { stop = .stopped }
       failLabelWaiters()
@@ -153,6 +159,7 @@ extension Engine {
       note(MirrorEvent(.generationRecorded, detail: membership.stagedGeneration))
     }
     membership.recordedOnline = staged
+    membership.recordedSyncing = membership.stagedSyncing
     membership.isOpenRecorded = !membership.stagedClean
     membership.isCleanRecorded = membership.stagedClean
     var joined = membership.stagedJoining.intersection(membership.written)

@@ -15,6 +15,9 @@ struct Membership {
   var recordedOnline: LegSet
   /// Sequence of the next label, the same on every leg and above all that any leg has.
   var nextSequence: UInt64
+  /// Legs that the same label calls syncing: with a log in memory that is all a crash leaves of
+  /// what they lack.
+  var recordedSyncing = LegSet.none
   /// The label that says the mirror is open (not clean) is durable; no data is written before.
   var isOpenRecorded = false
   var needsCommit = false
@@ -29,6 +32,7 @@ struct Membership {
   var isInFlight = false
   var stagedOnline = LegSet.none
   var stagedJoining = LegSet.none
+  var stagedSyncing = LegSet.none
   var stagedGeneration: UInt64 = 0
   var stagedClean = false
   var stagedMembers: [Member] = []
