@@ -26,8 +26,8 @@ extension Engine {
       let id = Identifier(high: random.next(), low: random.next())
       membership.lineage = membership.lineage.successor(id: id)
       membership.needsGeneration = false
-      noteOfflineSince()
     }
+    noteOfflineSince(listing: targets)
     membership.needsCommit = false
     membership.isInFlight = true
     membership.stagedOnline = targets
@@ -52,10 +52,12 @@ extension Engine {
     membership.nextSequence += 1
   }
 
-  /// Legs that went offline under the generation before this one.
-  private mutating func noteOfflineSince() {
+  /// Legs that this label is the first not to list online, also if they are coming back already.
+  private mutating func noteOfflineSince(listing listed: LegSet) {
     for index in 0..<LegSlot.count
-    where legs[index].phase == .offline && legs[index].offlineSince == 0 {
+    where legs[index].phase != .vacant && !listed.contains(LegSlot(index))
+      && legs[index].offlineSince == 0
+    {
       legs[index].offlineSince = membership.lineage.current.counter
     }
   }
