@@ -22,7 +22,11 @@ extension Engine {
     let joiners = joinersReady
     let targets = online.union(joiners)
     guard units.smallFree >= targets.count else { return }
-    if targets != membership.recordedOnline || membership.needsGeneration {
+    // Another try for the same legs is the same generation: a leg remembers only 16 ancestors.
+    if targets != membership.unrecordedOnline ?? membership.recordedOnline
+      || membership.needsGeneration
+    {
+      membership.unrecordedOnline = targets
       let id = Identifier(high: random.next(), low: random.next())
       membership.lineage = membership.lineage.successor(id: id)
       membership.needsGeneration = false
@@ -161,6 +165,7 @@ extension Engine {
       note(MirrorEvent(.generationRecorded, detail: membership.stagedGeneration))
     }
     membership.recordedOnline = staged
+    membership.unrecordedOnline = nil
     membership.recordedSyncing = membership.stagedSyncing
     membership.isOpenRecorded = !membership.stagedClean
     membership.isCleanRecorded = membership.stagedClean

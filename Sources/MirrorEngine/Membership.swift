@@ -20,6 +20,8 @@ struct Membership {
   var recordedSyncing = LegSet.none
   /// The label that says the mirror is open (not clean) is durable; no data is written before.
   var isOpenRecorded = false
+  /// What the current generation lists, if no commit of it has succeeded yet.
+  var unrecordedOnline: LegSet?
   var needsCommit = false
   var needsGeneration = false
   /// The next label says `clean`: only the stop asks for it, when everything else is at rest.
