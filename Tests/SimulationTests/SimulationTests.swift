@@ -35,7 +35,7 @@ struct SimulationTests {
     print("fresh seeds from \(first) on")
     var counts = RunCounts()
     let clock = ContinuousClock()
-    let end = clock.now + .seconds(20)
+    let end = clock.now + .seconds(12)
     var seed = first
     while seed < first + 300, clock.now < end {
       let world = World(scenario: Scenario(seed: seed))
