@@ -169,9 +169,9 @@ extension Engine {
     if operations[index].kind != .flush,
       operations[index].cursor < operations[index].range.count
     {
-      // Whoever is durably stale there, perhaps only since then, cannot be asked next time either.
+      // Whoever is stale there by its own log, perhaps only since then, cannot be asked next time.
       operations[index].excused = operations[index].excused
-        .union(recordedStale(in: operations[index].chunk))
+        .union(recordedStale(in: operations[index].chunk).intersection(online))
     }
     guard isAckable(index) else {
       operations[index].phase = .awaitingAck

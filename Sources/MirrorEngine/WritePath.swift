@@ -32,7 +32,9 @@ extension Engine {
       readBlock(index)
       return
     }
-    operations[index].excused = offlineMembers
+    // An offline leg that the labels still list has neither the write nor a log that says so: a
+    // start on it alone would not know. The ack waits for the label.
+    operations[index].excused = offlineMembers.subtracting(membership.recordedOnline)
     issueWrites(index, to: online)
   }
 
