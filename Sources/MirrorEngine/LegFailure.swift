@@ -17,11 +17,25 @@ extension Engine {
   func canLose(_ slot: LegSlot) -> Bool {
     let others = online.subtracting(LegSet(slot))
     guard !others.isEmpty else { return false }
+    if start.logKind == .core, !start.isReadOnly { return hasCompleteLeg(others) }
     for region in 0..<map.layout.regionCount {
-      let lacking = isLogged ? map.possiblyStale(region) : map.stale(region)
-      if !map.stale(region).contains(slot), others.subtracting(lacking).isEmpty { return false }
+      if !map.stale(region).contains(slot),
+        others.subtracting(map.possiblyStale(region)).isEmpty
+      {
+        return false
+      }
     }
     return true
+  }
+
+  /// Whether some leg of `legs` is stale nowhere. With a log in memory one always has to be: after
+  /// a crash a leg that is not complete is stale everywhere.
+  func hasCompleteLeg(_ legs: LegSet) -> Bool {
+    var rest = legs
+    while let leg = rest.popFirst() {
+      if map.staleCounts[leg.index] == 0 { return true }
+    }
+    return false
   }
 
   /// Takes a leg offline unless it holds the only good copy of something; true if it is offline.

@@ -152,6 +152,10 @@ extension Engine {
       if online.contains(leg) { missing.insert(leg) }
     }
     operations[index].failed = missing
+    if start.logKind == .core, !missing.isEmpty, !hasCompleteLeg(online.subtracting(missing)) {
+      failChunk(index, error: operation.onlyNoSpace ? Errno.enospc : Errno.eio)
+      return
+    }
     if missing.isEmpty {
       writeDecided(index)
     } else {
