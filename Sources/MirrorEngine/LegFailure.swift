@@ -19,11 +19,8 @@ extension Engine {
     guard !others.isEmpty else { return false }
     if start.logKind == .core, !start.isReadOnly { return hasCompleteLeg(others) }
     for region in 0..<map.layout.regionCount {
-      if !map.stale(region).contains(slot),
-        others.subtracting(map.possiblyStale(region)).isEmpty
-      {
-        return false
-      }
+      let lacking = isLogged ? map.possiblyStale(region) : map.stale(region)
+      if !map.stale(region).contains(slot), others.subtracting(lacking).isEmpty { return false }
     }
     return true
   }
