@@ -101,7 +101,11 @@ extension MutableRawSpan {
   public mutating func store(_ source: [UInt8], at offset: Int) {
     precondition(
       offset >= 0 && offset <= byteCount - source.count, "a store outside the bytes")
-    for index in source.indices { store(source[index], at: offset + index) }
+    unsafe withUnsafeMutableBytes { target in
+      // The precondition keeps the copy inside both; an array and a span never overlap.
+      unsafe UnsafeMutableRawBufferPointer(rebasing: target[offset..<offset + source.count])
+        .copyBytes(from: source)
+    }
   }
 }
 

@@ -147,12 +147,31 @@ extension Engine {
     return operation.written.union(operation.excused).isSuperset(of: membership.recordedOnline)
   }
 
+  /// Legs that will be stale in all of `range` after a crash now. With a log in memory those that
+  /// the label calls syncing, for they will be stale everywhere.
+  func recordedStale(in range: ByteRange) -> LegSet {
+    if isLogged { return map.durablyStale(in: range) }
+    var syncing = membership.recordedSyncing
+    if membership.isInFlight, !membership.isSecondCopy {
+      syncing = syncing.intersection(membership.stagedSyncing)
+    }
+    var rest = syncing
+    while let leg = rest.popFirst() {
+      for region in map.regions(of: range) where !map.stale(region).contains(leg) {
+        syncing.remove(leg)
+      }
+    }
+    return syncing
+  }
+
   /// The ack rule: goes on when the membership is recorded that excludes who missed it.
   mutating func tryAck(_ index: Int) {
-    if operations[index].kind == .read {
-      // Whoever has become durably stale there since cannot be asked next time either.
+    if operations[index].kind != .flush,
+      operations[index].cursor < operations[index].range.count
+    {
+      // Whoever is durably stale there, perhaps only since then, cannot be asked next time either.
       operations[index].excused = operations[index].excused
-        .union(map.durablyStale(in: operations[index].chunk))
+        .union(recordedStale(in: operations[index].chunk))
     }
     guard isAckable(index) else {
       operations[index].phase = .awaitingAck

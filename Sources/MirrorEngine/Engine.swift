@@ -127,6 +127,7 @@ public struct Engine: ~Copyable {
       }
       legs[index].legId = member.legId
       legs[index].isWriteMostly = member.isWriteMostly
+      if member.isSyncing { membership.recordedSyncing.insert(slot) }
       legs[index].offlineSince = member.offlineSince
       if !online.contains(slot) {
         precondition(member.state != .online, "an absent leg is not listed online any more")

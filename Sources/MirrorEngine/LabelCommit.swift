@@ -22,16 +22,24 @@ extension Engine {
     let joiners = joinersReady
     let targets = online.union(joiners)
     guard units.smallFree >= targets.count else { return }
-    if targets != membership.recordedOnline || membership.needsGeneration {
+    // Another try for the same legs is the same generation: a leg remembers only 16 ancestors.
+    if targets != membership.unrecordedOnline ?? membership.recordedOnline
+      || membership.needsGeneration
+    {
+      membership.unrecordedOnline = targets
       let id = Identifier(high: random.next(), low: random.next())
       membership.lineage = membership.lineage.successor(id: id)
       membership.needsGeneration = false
-      noteOfflineSince()
     }
+    noteOfflineSince(listing: targets)
     membership.needsCommit = false
     membership.isInFlight = true
     membership.stagedOnline = targets
     membership.stagedJoining = joiners
+    membership.stagedSyncing = .none
+    for index in 0..<LegSlot.count where map.staleCounts[index] > 0 {
+      membership.stagedSyncing.insert(LegSlot(index))
+    }
     membership.stagedGeneration = membership.lineage.current.counter
     membership.stagedClean = membership.wantsClean
     membership.stagedMembers = memberTable(listing: targets)
@@ -48,10 +56,12 @@ extension Engine {
     membership.nextSequence += 1
   }
 
-  /// Legs that went offline under the generation before this one.
-  private mutating func noteOfflineSince() {
+  /// Legs that this label is the first not to list online, also if they are coming back already.
+  private mutating func noteOfflineSince(listing listed: LegSet) {
     for index in 0..<LegSlot.count
-    where legs[index].phase == .offline && legs[index].offlineSince == 0 {
+    where legs[index].phase != .vacant && !listed.contains(LegSlot(index))
+      && legs[index].offlineSince == 0
+    {
       legs[index].offlineSince = membership.lineage.current.counter
     }
   }
@@ -121,6 +131,8 @@ extension Engine {
       membership.failed.intersection(online).isEmpty
     else {
       membership.needsCommit = true
+      // Some leg may have it, some not.
+      membership.recordedSyncing = membership.recordedSyncing.intersection(membership.stagedSyncing)
       membership.retryAt = now.advanced(byNanoseconds: Nanoseconds.second)
       if stop == .labelling { stop = .stopped }
       failLabelWaiters()
@@ -153,6 +165,8 @@ extension Engine {
       note(MirrorEvent(.generationRecorded, detail: membership.stagedGeneration))
     }
     membership.recordedOnline = staged
+    membership.unrecordedOnline = nil
+    membership.recordedSyncing = membership.stagedSyncing
     membership.isOpenRecorded = !membership.stagedClean
     membership.isCleanRecorded = membership.stagedClean
     var joined = membership.stagedJoining.intersection(membership.written)

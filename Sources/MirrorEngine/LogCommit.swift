@@ -14,6 +14,9 @@ extension Engine {
       if map.dirtyPages.count == 0, !log.isInFlight { wakeLogWaiters() }
       return
     }
+    // What a degraded start has set stale holds only under its own generation: two such starts
+    // that died before their labels would make each other's legs stale.
+    guard membership.isOpenRecorded else { return }
     guard !log.waiters.isEmpty || (log.wantsCommit && now >= log.retryAt) else { return }
     let targets = online.union(joiningLegs)
     log.batch.removeAll(keepingCapacity: true)

@@ -15,8 +15,13 @@ struct Membership {
   var recordedOnline: LegSet
   /// Sequence of the next label, the same on every leg and above all that any leg has.
   var nextSequence: UInt64
+  /// Legs that the same label calls syncing: with a log in memory that is all a crash leaves of
+  /// what they lack.
+  var recordedSyncing = LegSet.none
   /// The label that says the mirror is open (not clean) is durable; no data is written before.
   var isOpenRecorded = false
+  /// What the current generation lists, if no commit of it has succeeded yet.
+  var unrecordedOnline: LegSet?
   var needsCommit = false
   var needsGeneration = false
   /// The next label says `clean`: only the stop asks for it, when everything else is at rest.
@@ -29,6 +34,7 @@ struct Membership {
   var isInFlight = false
   var stagedOnline = LegSet.none
   var stagedJoining = LegSet.none
+  var stagedSyncing = LegSet.none
   var stagedGeneration: UInt64 = 0
   var stagedClean = false
   var stagedMembers: [Member] = []

@@ -143,7 +143,7 @@ extension Engine {
     let chunk = operations[index].chunk
     let everybody = LegSet(bits: 0xff)
     operations[index].excused = everybody.subtracting(membership.recordedOnline)
-      .union(map.durablyStale(in: chunk))
+      .union(recordedStale(in: chunk))
     var others = map.good(online, in: chunk)
     others.remove(leg)
     if others.isEmpty {

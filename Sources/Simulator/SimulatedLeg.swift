@@ -42,8 +42,8 @@ final class SimulatedLeg {
     self.layout = layout
     mapBytes = Int(layout.mapEnd - layout.mapOffset)
     dataPlace = 2 * SimulatedLeg.labelBytes + mapBytes
-    image = Array(repeating: 0, count: dataPlace)
-    image.append(contentsOf: repeatElement(fill, count: Int(layout.sizeBytes)))
+    image = Array(repeating: fill, count: dataPlace + Int(layout.sizeBytes))
+    image.replaceSubrange(0..<dataPlace, with: [UInt8](repeating: 0, count: dataPlace))
     stable = image
   }
 
@@ -68,6 +68,11 @@ final class SimulatedLeg {
 
   /// The data area as reads see it.
   var data: ArraySlice<UInt8> { image[dataPlace...] }
+
+  /// Checksum of the data area as reads see it.
+  var dataChecksum: UInt32 {
+    image.withRawSpan { $0.extracting(dataPlace..<$0.byteCount).crc32c() }
+  }
 
   // MARK: Writing
 

@@ -151,7 +151,7 @@ extension World {
         first = (slot, leg)
         continue
       }
-      if reference.leg.data != leg.data {
+      if reference.leg.dataChecksum != leg.dataChecksum {
         let left = Array(reference.leg.data)
         let right = Array(leg.data)
         let offset = left.indices.first { left[$0] != right[$0] } ?? 0

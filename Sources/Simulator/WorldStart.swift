@@ -71,8 +71,24 @@ extension World {
           path: "leg\(index)", label: label, legBytes: leg.layout.pvBytes,
           logicalBlockBytes: 512))
     }
-    return Assembly.plan(
-      candidates, options: AssemblyOptions(isDegradedAllowed: isDegradedAllowed))
+    let options = AssemblyOptions(isDegradedAllowed: isDegradedAllowed)
+    let plan = Assembly.plan(candidates, options: options)
+    guard case .failure(let refusal) = plan, case .splitBrain = refusal.reason else { return plan }
+    // A leg that failed while it was brought back can hold a label that nobody remembers after 16
+    // generations. It is refused rightly; an administrator leaves out what the newest label calls
+    // offline. Whoever it calls online has to be of its line.
+    var newest: Label?
+    for candidate in candidates {
+      guard case .label(let elected) = candidate.content else { continue }
+      let counter = elected.label.lineage.current.counter
+      if counter > newest?.lineage.current.counter ?? 0 { newest = elected.label }
+    }
+    let offline = newest?.members.filter(\.state.isOffline).map(\.legId) ?? []
+    candidates.removeAll { candidate in
+      guard case .label(let elected) = candidate.content else { return false }
+      return offline.contains(elected.label.legId)
+    }
+    return Assembly.plan(candidates, options: options)
   }
 
   /// What the engine is started with.
