@@ -14,6 +14,7 @@
 //
 // Every `unsafe` here passes the caller's buffer on, whose lease the caller holds.
 
+import Glibc
 import Ring
 
 /// How zeros get into a range of a leg.
@@ -54,6 +55,9 @@ public struct FileLeg: Equatable, Sendable, BitwiseCopyable {
   public init(descriptor: Int32) {
     precondition(descriptor >= 0, "a leg has a descriptor")
     word = UInt64(UInt32(bitPattern: descriptor)) | FileLeg.attachedBit
+    // Device nodes lie on a devtmpfs, which calls itself tmpfs: what they stand for does not.
+    var status = stat()
+    guard unsafe fstat(descriptor, &status) == 0, status.st_mode & S_IFMT == S_IFREG else { return }
     switch FileCalls.fileSystem(descriptor) {
     case 0x0102_1994, 0x8584_58f6: word |= FileLeg.memoryBit  // TMPFS_MAGIC, RAMFS_MAGIC
     default: break
