@@ -140,9 +140,7 @@ public struct Listener: Sendable {
   private static func failed(_ place: String, _ descriptor: Int32) -> ServerError {
     let number = errno
     if descriptor >= 0 { close(descriptor) }
-    if number == EADDRINUSE {
-      return .listen(place, "the address is in use; stop who uses it, or choose another")
-    }
+    if number == EADDRINUSE { return .addressInUse(place) }
     return .listen(place, unsafe String(cString: strerror(number)))
   }
 

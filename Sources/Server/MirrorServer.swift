@@ -66,9 +66,11 @@ public final class MirrorServer: Sendable {
   {
     var listeners: [Listener] = configuration.inheritedListeners.map { Listener.inherited($0) }
     do {
-      for path in configuration.socketPaths { listeners.append(try Listener.unix(path: path)) }
+      for path in configuration.socketPaths {
+        listeners += try whenFree { () throws(ServerError) in [try Listener.unix(path: path)] }
+      }
       for address in configuration.listenAddresses {
-        listeners.append(contentsOf: try Listener.tcp(address))
+        listeners += try whenFree { () throws(ServerError) in try Listener.tcp(address) }
       }
     } catch {
       abandon(listeners)
@@ -79,6 +81,28 @@ public final class MirrorServer: Sendable {
       throw .nothingToListenOn
     }
     return listeners
+  }
+
+  /// How long a start waits for an address that is in use, in milliseconds.
+  ///
+  /// The kernel takes a killed server's ring apart in the background, and its listening sockets
+  /// with it: for some milliseconds they still take connections.
+  private static let addressMillisecondsMax = 3000
+
+  private static func whenFree(
+    _ body: () throws(ServerError) -> [Listener]
+  ) throws(ServerError) -> [Listener] {
+    let stepMilliseconds = 10
+    var waited = 0
+    while true {
+      do throws(ServerError) {
+        return try body()
+      } catch {
+        guard error.isAddressInUse, waited < addressMillisecondsMax else { throw error }
+      }
+      usleep(UInt32(stepMilliseconds) * 1000)
+      waited += stepMilliseconds
+    }
   }
 
   private static func abandon(_ listeners: [Listener]) {

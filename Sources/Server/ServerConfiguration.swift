@@ -51,6 +51,8 @@ public enum ServerError: Error, Equatable, Sendable, CustomStringConvertible {
   case ring(String)
   /// A server listens on this unix socket already.
   case socketInUse(String)
+  /// Somebody listens on this TCP address already.
+  case addressInUse(String)
   /// A file that is not a socket is in the way.
   case notASocket(String)
   /// A unix socket's path has too many bytes for the kernel.
@@ -64,6 +66,14 @@ public enum ServerError: Error, Equatable, Sendable, CustomStringConvertible {
   /// A thread could not be started: errno.
   case thread(Int32)
 
+  /// Somebody listens on the address already; a killed server's end can take a moment.
+  var isAddressInUse: Bool {
+    switch self {
+    case .socketInUse, .addressInUse: true
+    case .ring, .notASocket, .pathTooLong, .badAddress, .listen, .nothingToListenOn, .thread: false
+    }
+  }
+
   /// What happened and what to do.
   public var description: String {
     switch self {
@@ -76,6 +86,8 @@ public enum ServerError: Error, Equatable, Sendable, CustomStringConvertible {
       "the socket path \(path) is longer than the 107 bytes that Linux takes: choose --socket"
     case .badAddress(let address, let reason):
       "\(address) is no address to listen on (\(reason)): use HOST:PORT, e.g. 127.0.0.1:10809"
+    case .addressInUse(let place):
+      "cannot listen on \(place): the address is in use; stop who uses it, or choose another"
     case .listen(let place, let reason): "cannot listen on \(place): \(reason)"
     case .nothingToListenOn: "there is nothing to listen on: give --socket or --listen"
     case .thread(let errno): "a thread could not be started (errno \(errno))"
