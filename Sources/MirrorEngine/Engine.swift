@@ -116,6 +116,7 @@ public struct Engine: ~Copyable {
     for leg in start.legs {
       online.insert(leg.slot)
       legs[leg.slot.index].phase = .online
+      legs[leg.slot.index].isIdleTold = false
       legs[leg.slot.index].labelCopy = leg.labelCopy
     }
     for index in 0..<LegSlot.count {
@@ -231,10 +232,7 @@ public struct Engine: ~Copyable {
     case .flush: flushCompleted(record.leg, error: error)
     case .free: preconditionFailure("a free record has no completion")
     }
-    let leg = legs[record.leg.index]
-    if leg.inFlight == 0, leg.phase == .offline || leg.phase == .vacant {
-      emit(.legIdle(record.leg))
-    }
+    tellIdle(record.leg)
     work()
   }
 

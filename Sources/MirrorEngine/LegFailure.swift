@@ -57,7 +57,7 @@ extension Engine {
         ? MirrorEvent(.legRemoved, leg: slot)
         : MirrorEvent(.legFailed, leg: slot, detail: UInt64(errno)))
     stopWaiting(for: slot)
-    if legs[slot.index].inFlight == 0 { emit(.legIdle(slot)) }
+    tellIdle(slot)
     return true
   }
 
@@ -105,12 +105,25 @@ extension Engine {
     }
   }
 
+  /// Says, once each time a leg goes offline, that nothing is in flight on it any more.
+  mutating func tellIdle(_ slot: LegSlot) {
+    let index = slot.index
+    guard legs[index].inFlight == 0, !legs[index].isIdleTold else { return }
+    switch legs[index].phase {
+    case .online, .joining: return
+    case .offline, .vacant:
+      legs[index].isIdleTold = true
+      emit(.legIdle(slot))
+    }
+  }
+
   // MARK: Joining
 
   /// Starts to bring a leg in: every page of the map goes to it with the next commits.
   mutating func beginJoin(_ slot: LegSlot) {
     precondition(legs[slot.index].inFlight == 0, "a late write must never land on newer data")
     legs[slot.index].phase = .joining
+    legs[slot.index].isIdleTold = false
     legs[slot.index].readErrorsSinceJoin = 0
     if isLogged {
       log.joinPass = 0
@@ -181,6 +194,6 @@ extension Engine {
     note(MirrorEvent(.legFailed, leg: slot, detail: UInt64(Errno.eio)))
     stopWaiting(for: slot)
     if joiningLegs.isEmpty { log.joinPages.removeAll() }
-    if legs[slot.index].inFlight == 0 { emit(.legIdle(slot)) }
+    tellIdle(slot)
   }
 }

@@ -35,6 +35,8 @@ struct LegState {
   /// Added by command and not yet listed in any label.
   var isNew = false
 
+  /// `legIdle` was told since it went offline; nobody holds a file for it then.
+  var isIdleTold = true
   /// I/O in flight, of any purpose.
   var inFlight: Int = 0
   /// Client reads in flight, for the read policy.

@@ -154,6 +154,23 @@ struct LegTests {
     try driver.engine.readd(LegTests.returning(driver, 1), to: LegSlot(1), now: driver.now)
   }
 
+  @Test("a leg that goes offline is told idle exactly once, and again the next time")
+  func idleOnce() throws {
+    let driver = try EngineDriver.opened()
+    for round in 1...3 {
+      _ = driver.submit(.write, 0, 4096)
+      driver.completeAll(where: driver.isLog)
+      // The failure is noticed inside a completion of the leg itself, the last one in flight.
+      driver.complete { driver.isData($0) && $0.leg.index == 0 }
+      driver.complete(error: 5) { driver.isData($0) && $0.leg.index == 1 }
+      driver.runToRest()
+      #expect(driver.idle == Array(repeating: LegSlot(1), count: round))
+      try driver.engine.readd(LegTests.returning(driver, 1), to: LegSlot(1), now: driver.now)
+      driver.drain()
+      driver.runToRest()
+    }
+  }
+
   @Test("a read that hangs is asked of another leg, into a fresh buffer")
   func hungRead() throws {
     let driver = try EngineDriver.opened()

@@ -42,7 +42,8 @@ final class ServedMirror: MirrorObserver {
     var creation = PVCreation(name: "test", paths: paths)
     creation.sizeBytes = sizeBytes
     _ = try creation.run(createdSeconds: 1)
-    files = try paths.map { try PVFile.open(path: $0, access: .readWrite) }
+    // A child of another test that has not yet called exec may hold a copy of the creation's lock.
+    files = try paths.map { try PVFile.openWhenFree(path: $0, cache: .direct) }
     let candidates = files.map {
       AssemblyCandidate(
         path: $0.path, label: $0.readLabel(), legBytes: $0.legBytes,
