@@ -81,7 +81,7 @@ extension PVFile {
 
   /// Writes both copies of a PV's first label, each durable before the next: copy 1 with the
   /// label's sequence, copy 0 with one more. Returns the latter.
-  func writeFirstLabels(_ label: Label) throws(PVError) -> Label {
+  public func writeFirstLabels(_ label: Label) throws(PVError) -> Label {
     try write(label: label, copy: 1)
     var second = label
     second.sequence &+= 1

@@ -44,21 +44,26 @@ public struct Assembly: Sendable {
     }
   }
 
-  /// Whether everything that `label` knew, `head` knew too: its generation came before.
+  /// Whether nothing of `label` is unknown to `head`: its generation came before, or is of a
+  /// history that the head's line gave up by name.
   ///
-  /// A leg may be away for more generations than a label remembers; then the member table decides:
-  /// until the head's line took the leg offline both had the same history, and whoever goes on
-  /// alone has a generation at least as high as that one.
+  /// A leg may be away for more generations than a label remembers; then the member table decides
+  /// (`Member.offlineSince`, `Member.offeredId`): the leg can only have what it was known to
+  /// hold, what was offered to it, or what it made alone, and that is above the former.
   public static func isAncestor(_ label: Label, of head: Label) -> Bool {
     let own = label.lineage.current
-    guard own.counter < head.lineage.current.counter else { return false }
-    if head.lineage.isDescendant(of: own.id) { return true }
-    for member in head.members where member.legId == label.legId {
-      if own.counter < member.offlineSince { return true }
-      let wasSpare = label.members[label.slot.index].state == .spare
-      if member.state == .spare && wasSpare { return true }
+    let newest = head.lineage.current
+    guard own.id != newest.id else { return false }
+    let member = head.members.first { $0.state != .vacant && $0.legId == label.legId }
+    if let member, own.id == member.offeredId {
+      // Two histories can have given up each other; then neither came before.
+      return !member.isGivenUp
+        || !label.members.contains { $0.isGivenUp && $0.offeredId == newest.id }
     }
-    return false
+    guard own.counter < newest.counter else { return false }
+    if head.lineage.isDescendant(of: own.id) { return true }
+    guard let member else { return false }
+    return own.counter < member.offlineSince || member.state == .spare && label.isOfSpare
   }
 
   /// A PV with its label.
@@ -78,7 +83,9 @@ public struct Assembly: Sendable {
     let legs = try labelled()
     try checkSet(legs)
     try checkDuplicates(legs)
-    let head = try chooseHead(legs)
+    let holders = legs.filter { !$0.label.isOfAddedPV && !$0.label.isOfSpare }
+    guard !holders.isEmpty else { throw refusal(.nothingOnline(paths: legs.map(\.path))) }
+    let head = witness(legs, try chooseHead(holders))
     try checkGeometry(legs, head)
     return try seat(legs, head)
   }
@@ -158,6 +165,8 @@ public struct Assembly: Sendable {
         heads.append(leg)
       }
     }
+    // Three histories can have given up each other in a circle.
+    if heads.isEmpty { heads = legs }
     let chosen = try chosenLeg(legs)
     if heads.count > 1 {
       guard let chosen else { throw splitBrain(heads, legs) }
@@ -175,6 +184,24 @@ public struct Assembly: Sendable {
     if let chosen, chosen.generation.id != head.generation.id { throw staleChoice(chosen, legs) }
     explanation.append("the head is \(name(of: head.generation)), as PV \(head.path) has it")
     return head
+  }
+
+  /// A spare has no data, but may have the newest label: who is online by it counts, if it came
+  /// after the head. What it knows beyond that was never in force.
+  private mutating func witness(_ legs: [Labelled], _ head: Labelled) -> Labelled {
+    var newest = head
+    for leg in legs where leg.label.isOfSpare {
+      let isLater =
+        Assembly.isAncestor(newest.label, of: leg.label)
+        || leg.generation.id == newest.generation.id && leg.label.sequence > newest.label.sequence
+      if isLater { newest = leg }
+    }
+    if newest.candidate != head.candidate {
+      explanation.append(
+        "the spare PV \(newest.path) has a newer label, \(name(of: newest.generation)): it says who "
+          + "is online")
+    }
+    return newest
   }
 
   private func staleChoice(_ chosen: Labelled, _ legs: [Labelled]) -> AssemblyRefusal {
@@ -251,10 +278,18 @@ public struct Assembly: Sendable {
         let index = members.firstIndex(where: {
           $0.state != .vacant && $0.legId == leg.label.legId
         })
-      else { throw refusal(.notMember(path: leg.path, name: head.label.name)) }
+      else {
+        guard leg.label.isOfAddedPV || leg.label.isOfSpare else {
+          throw refusal(.notMember(path: leg.path, name: head.label.name))
+        }
+        explanation.append(leftOut(leg))
+        continue
+      }
       let role = role(of: leg, member: members[index], head: head)
       // An ancestor of an ancestor which the head does not remember: not ours to overwrite.
-      if role == .diverged && options.chooseLeg == nil { throw splitBrain([head, leg], legs) }
+      if role == .diverged, options.chooseLeg == nil, !isEmptied(leg, members[index], head) {
+        throw splitBrain([head, leg], legs)
+      }
       let slot = LegSlot(index)
       plan.legs[index] = AssemblyLeg(
         slot: slot, candidate: leg.candidate, path: leg.path, role: role, label: leg.elected)
@@ -278,15 +313,42 @@ public struct Assembly: Sendable {
     return plan
   }
 
+  private func isOfLine(_ leg: Labelled, _ head: Labelled) -> Bool {
+    leg.generation.id == head.generation.id || Assembly.isAncestor(leg.label, of: head.label)
+  }
+
   private func role(of leg: Labelled, member: Member, head: Labelled) -> AssemblyRole {
-    let isOfLine =
-      leg.generation.id == head.generation.id || Assembly.isAncestor(leg.label, of: head.label)
     switch member.state {
-    case .online: return isOfLine ? .online : .diverged
-    case .missing: return isOfLine ? .returning : .diverged
-    case .failed, .removed, .vacant: return .offline
+    case .online:
+      if leg.label.isOfAddedPV {
+        // It got the whole map before the label that lists it. That label must be a later one:
+        // else the PV was emptied after it.
+        let isLater =
+          leg.generation.id == head.generation.id
+          || head.label.lineage.isDescendant(of: leg.generation.id)
+        return isLater ? .online : .diverged
+      }
+      return isOfLine(leg, head) ? .online : .diverged
+    case .missing:
+      if leg.label.isOfAddedPV || member.isGivenUp { return .diverged }
+      return isOfLine(leg, head) ? .returning : .diverged
+    case .failed, .removed, .vacant, .adding: return .offline
     case .spare: return .spare
     }
+  }
+
+  /// Nothing is lost if everything is copied to this leg: it holds nothing, or what it holds was
+  /// given up before.
+  private func isEmptied(_ leg: Labelled, _ member: Member, _ head: Labelled) -> Bool {
+    leg.label.isOfAddedPV || member.isGivenUp && isOfLine(leg, head)
+  }
+
+  /// Why a PV that carries our label is no part of the mirror.
+  private func leftOut(_ leg: Labelled) -> String {
+    leg.label.isOfSpare
+      ? "PV \(leg.path): was a spare and is none any more; it is left out"
+      : "PV \(leg.path): was being added when the server stopped; no leg knows of it, it is left "
+        + "out"
   }
 
   private func verdict(
@@ -307,6 +369,7 @@ public struct Assembly: Sendable {
     case .offline:
       return start + "\(member.state) since generation \(member.offlineSince), stays offline"
     case .diverged:
+      if leg.label.isOfAddedPV { return start + "was being added, everything is copied to it" }
       return start + "its own history is given up, every region is stale"
     case .spare:
       return start + "spare"
@@ -335,6 +398,30 @@ public struct Assembly: Sendable {
     guard absent.isEmpty || options.isDegradedAllowed else {
       throw refusal(.missingLegs(absent))
     }
+    try checkCompleteLeg(&plan, legs)
     if !absent.isEmpty { explanation.append("--degraded: starts without the absent legs") }
+  }
+
+  /// With the log in memory a leg that is not complete is stale everywhere after a crash, and so is
+  /// one that was absent: who starts without the only complete leg gives its data up.
+  private mutating func checkCompleteLeg(
+    _ plan: inout AssemblyPlan, _ legs: [Labelled]
+  ) throws(AssemblyRefusal) {
+    guard plan.logKind == .core else { return }
+    guard plan.online.subtracting(plan.incomplete).isEmpty else { return }
+    var complete: [AssemblyRefusal.MissingLeg] = []
+    for (index, member) in plan.members.enumerated()
+    where member.state == .online && !member.isSyncing && plan.lost.contains(LegSlot(index)) {
+      complete.append(AssemblyRefusal.MissingLeg(slot: LegSlot(index), legId: member.legId))
+    }
+    guard !complete.isEmpty else { return }
+    guard let chosen = try chosenLeg(legs), plan.online.contains(chosen.label.slot) else {
+      let present = legs.filter { plan.online.contains($0.label.slot) }.map(\.path)
+      throw refusal(.onlyCompleteLeg(complete, present: present))
+    }
+    plan.insistedOn = chosen.label.slot
+    explanation.append(
+      "--choose-leg: what PV \(chosen.path) has counts from now on, although it had not everything; "
+        + "what the absent legs have is given up")
   }
 }

@@ -15,6 +15,7 @@
 //     every region has intent, and who is not complete by the label (offline, syncing) is stale
 //     everywhere; what the old map says counts for nothing.
 //  6. On a leg whose own history was given up every region is stale.
+//  7. If the plan insists on one leg, what it has is current everywhere, and nothing else is.
 
 import Base
 import MirrorFormat
@@ -139,6 +140,9 @@ public struct AssemblyMap: Equatable, Sendable {
       var word = words[region] & kept
       if isMapLost { word = word & RegionWord.unwritten | RegionWord.intent }
       word |= staleEverywhere
+      if let leg = plan.insistedOn {
+        word = (word | UInt16(plan.configured.bits)) & ~UInt16(LegSet(leg).bits)
+      }
       if word & RegionWord.intent != 0 {
         // Where no online leg is good, nothing is written or cleared: an offline leg may hold the
         // only copy and is good when it is back.

@@ -108,6 +108,9 @@ public struct AssemblyPlan: Equatable, Sendable {
   public var lost: LegSet
   /// Every online leg's label has the head's generation and says clean.
   public var wasClean: Bool
+  /// With the log in memory: the leg whose data counts from now on although it had not everything,
+  /// because the legs that had are absent and were given up by `--choose-leg`.
+  public var insistedOn: LegSlot?
   /// A label says that this version must not write.
   public var isReadOnly: Bool
   /// Sequence for the next label on every leg: above all that are there.

@@ -59,6 +59,8 @@ public struct AssemblyRefusal: Error, Equatable, Sendable, CustomStringConvertib
     case blockTooLarge(path: String, bytes: UInt32, blockBytes: UInt32)
     /// Legs that the head lists online are absent.
     case missingLegs([MissingLeg])
+    /// With the log in memory: the legs that had everything are absent, those present had not.
+    case onlyCompleteLeg([MissingLeg], present: [String])
     /// None of the PVs is online in the head's member table.
     case nothingOnline(paths: [String])
   }
@@ -114,6 +116,12 @@ public struct AssemblyRefusal: Error, Equatable, Sendable, CustomStringConvertib
         + legs.map { "\($0.slot) (\($0.legId))" }.joined(separator: ", ")
         + (legs.count == 1 ? " is" : " are")
         + " missing: name every PV, or start without with --degraded"
+    case .onlyCompleteLeg(let legs, let present):
+      (legs.count == 1 ? "leg " : "legs ")
+        + legs.map { "\($0.slot) (\($0.legId))" }.joined(separator: ", ")
+        + (legs.count == 1 ? " is" : " are") + " missing and alone had all data: the log is in "
+        + "memory, so what \(list(present)) had not yet got would be lost for good. Name the missing "
+        + "PV; to give its data up, add --choose-leg with the PV that is to count"
     case .nothingOnline(let paths):
       "none of the PVs holds current data: \(list(paths))"
     }

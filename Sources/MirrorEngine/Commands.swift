@@ -102,12 +102,12 @@ extension Engine {
     guard state.legId == leg.legId else { throw .otherLeg }
     guard !leg.isTreatedAsNew else { return }
     let theirs = leg.lineage.current.id
-    // Older than our ancestors go back: until we took it offline both had the same history, and
-    // whoever went on alone has a generation at least as high as that one.
-    let isBeforeItLeft = leg.lineage.current.counter < state.offlineSince
+    // Older than our ancestors go back: until its newest known label both had the same history,
+    // and whoever goes on alone makes a generation above that. What was offered it may have got.
+    let isKnown = leg.lineage.current.counter < state.ownFrom || theirs == state.offeredId
     guard
       membership.lineage.current.id == theirs || membership.lineage.isDescendant(of: theirs)
-        || isBeforeItLeft
+        || isKnown && !state.isGivenUp
     else { throw .diverged }
   }
 
@@ -121,7 +121,12 @@ extension Engine {
     try checkReturn(leg, to: slot)
     membership.nextSequence = max(membership.nextSequence, leg.labelSequence + 1)
     legs[slot.index].labelCopy = leg.labelCopy
-    if leg.isTreatedAsNew { markAllStale(slot) }
+    if leg.isTreatedAsNew {
+      markAllStale(slot)
+    } else {
+      // Nobody but us writes to the PV from here on.
+      legs[slot.index].ownFrom = leg.lineage.current.counter + 1
+    }
     beginJoin(slot)
     work()
   }
@@ -141,8 +146,30 @@ extension Engine {
     throw .noFreeSlot
   }
 
-  /// Adds a new leg at `slot` (from `slotForNewLeg`); everything is copied to it. The PV's label
-  /// and map areas must have been erased.
+  /// The label that a PV has to carry before it is added at `slot`, or brought back as a new one:
+  /// it says that the PV is being added and holds nothing. A crash may come between the label
+  /// writes of the commit that lists it; without this it would be listed and nobody would find it.
+  ///
+  /// Write it to copy 1, then with a sequence one higher to copy 0, durably. The sequences are
+  /// taken with this call.
+  public mutating func labelForAddedPV(legId: Identifier, at slot: LegSlot) -> Label {
+    let sequence = membership.nextSequence
+    membership.nextSequence += 2
+    var members = memberTable(listing: online)
+    members[slot.index] = Member(legId: legId, state: .adding)
+    for index in members.indices where members[index].replaces == slot {
+      members[index].replaces = nil
+    }
+    return Label(
+      sequence: sequence, setId: start.setId, name: start.name, legId: legId, slot: slot,
+      lineage: membership.lineage, members: members, layout: start.layout,
+      logKind: start.logKind, isClean: false, createdSeconds: start.createdSeconds,
+      resyncMinBytesPerSecond: start.resyncMinBytesPerSecond,
+      resyncMaxBytesPerSecond: start.resyncMaxBytesPerSecond)
+  }
+
+  /// Adds a new leg at `slot` (from `slotForNewLeg`); everything is copied to it. The PV's map
+  /// must have been erased, and its label be that of `labelForAddedPV`.
   public mutating func add(
     legId: Identifier, at slot: LegSlot, now: Instant
   ) throws(CommandError) {

@@ -129,7 +129,10 @@ public struct Engine: ~Copyable {
       legs[index].legId = member.legId
       legs[index].isWriteMostly = member.isWriteMostly
       if member.isSyncing { membership.recordedSyncing.insert(slot) }
-      legs[index].offlineSince = member.offlineSince
+      legs[index].ownFrom = member.offlineSince
+      legs[index].offeredId = member.offeredId
+      legs[index].isGivenUp = member.isGivenUp
+      legs[index].replaces = member.replaces
       if !online.contains(slot) {
         precondition(member.state != .online, "an absent leg is not listed online any more")
         legs[index].phase = .offline

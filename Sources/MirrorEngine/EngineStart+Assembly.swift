@@ -13,7 +13,25 @@ extension EngineStart {
     var lost = plan.lost
     while let slot = lost.popFirst() {
       members[slot.index].state = .missing
-      members[slot.index].offlineSince = 0
+      members[slot.index].isSyncing = false
+      members[slot.index].isGivenUp = plan.insistedOn != nil
+      // It was listed, so the head's label went to it.
+      members[slot.index].offeredId = plan.lineage.current.id
+    }
+    for case let leg? in plan.legs {
+      let label = leg.label.label
+      switch leg.role {
+      case .online: members[leg.slot.index].offlineSince = label.lineage.current.counter + 1
+      case .diverged, .offline:
+        let isKnown =
+          label.lineage.current.id == plan.lineage.current.id || label.isOfAddedPV
+          || Assembly.isAncestor(label, of: plan.head)
+        guard !isKnown else { break }
+        // Given up by --choose-leg: exactly this history, and it is not asked about again.
+        members[leg.slot.index].isGivenUp = true
+        members[leg.slot.index].offeredId = label.lineage.current.id
+      case .returning, .spare: break
+      }
     }
     var rewrite = Array(repeating: false, count: plan.layout.pageCount)
     for page in map.pagesToRewrite { rewrite[page] = true }

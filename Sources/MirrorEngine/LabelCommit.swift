@@ -31,7 +31,8 @@ extension Engine {
       membership.lineage = membership.lineage.successor(id: id)
       membership.needsGeneration = false
     }
-    noteOfflineSince(listing: targets)
+    var rest = targets
+    while let leg = rest.popFirst() { legs[leg.index].offeredId = membership.lineage.current.id }
     membership.needsCommit = false
     membership.isInFlight = true
     membership.stagedOnline = targets
@@ -56,30 +57,23 @@ extension Engine {
     membership.nextSequence += 1
   }
 
-  /// Legs that this label is the first not to list online, also if they are coming back already.
-  private mutating func noteOfflineSince(listing listed: LegSet) {
-    for index in 0..<LegSlot.count
-    where legs[index].phase != .vacant && !listed.contains(LegSlot(index))
-      && legs[index].offlineSince == 0
-    {
-      legs[index].offlineSince = membership.lineage.current.counter
-    }
-  }
-
-  private func memberTable(listing listed: LegSet) -> [Member] {
+  /// The member table that lists these legs online.
+  ///
+  /// What it says of a leg's own label has to be true whichever of the label writes of this
+  /// commit arrive: a leg that goes on alone does so from the newest label that it is known to
+  /// hold (`ownFrom` is one above), or from one that was offered to it.
+  func memberTable(listing listed: LegSet) -> [Member] {
     (0..<LegSlot.count).map { index in
       let leg = legs[index]
-      let slot = LegSlot(index)
-      if listed.contains(slot) {
-        return Member(
-          legId: leg.legId, state: .online, isWriteMostly: leg.isWriteMostly,
-          isSyncing: map.staleCounts[index] > 0,
-          offlineSince: leg.offlineSince)
+      let isListed = listed.contains(LegSlot(index))
+      guard isListed || leg.phase != .vacant && !(leg.phase == .joining && leg.isNew) else {
+        return .vacant
       }
-      guard leg.phase != .vacant, !(leg.phase == .joining && leg.isNew) else { return .vacant }
       return Member(
-        legId: leg.legId, state: leg.offlineState, isWriteMostly: leg.isWriteMostly,
-        offlineSince: leg.offlineSince)
+        legId: leg.legId, state: isListed ? .online : leg.offlineState,
+        isWriteMostly: leg.isWriteMostly, isSyncing: isListed && map.staleCounts[index] > 0,
+        isGivenUp: !isListed && leg.isGivenUp, replaces: leg.replaces, offlineSince: leg.ownFrom,
+        offeredId: leg.offeredId)
     }
   }
 
@@ -110,6 +104,7 @@ extension Engine {
     membership.awaited.remove(leg)
     if error == 0 {
       legs[leg.index].labelCopy = 1 - legs[leg.index].labelCopy
+      legs[leg.index].ownFrom = membership.stagedGeneration + 1
       membership.written.insert(leg)
     } else {
       membership.failed.insert(leg)

@@ -44,7 +44,6 @@ extension Engine {
     suspects.remove(slot)
     legs[slot.index].phase = .offline
     legs[slot.index].offlineState = state
-    legs[slot.index].offlineSince = 0
     let stale = UInt16(LegSet(slot).bits)
     if map.intentCount > 0 {
       for region in 0..<map.layout.regionCount where map.hasIntent(region) {
@@ -164,6 +163,7 @@ extension Engine {
     guard legs[slot.index].phase == .joining else { return }
     legs[slot.index].phase = .online
     legs[slot.index].isNew = false
+    legs[slot.index].isGivenUp = false
     online.insert(slot)
     // What began without it lies in regions in which it is durably stale: the whole map went to
     // it before this label. Nobody shall wait until it has that, or is excluded once more.

@@ -26,8 +26,14 @@ struct LegState {
   var offlineState = MemberState.missing
   var legId = Identifier.zero
   var isWriteMostly = false
-  /// Generation counter at which it went offline.
-  var offlineSince: UInt64 = 0
+  /// The lowest counter that a generation made by this leg alone could have (`Member.offlineSince`).
+  var ownFrom: UInt64 = 0
+  /// The newest generation whose label was sent to it, whether it arrived or not.
+  var offeredId = Identifier.zero
+  /// What stands on it was given up: a label of `offeredId` on it is another history.
+  var isGivenUp = false
+  /// The leg that it is to replace.
+  var replaces: LegSlot?
 
   /// The copy (0, 1) that holds its newest label.
   var labelCopy = 0

@@ -32,11 +32,16 @@
 //       185      7  0
 //       192    256  16 parent ids, newest first; unused ones 0
 //       448    256  8 members of 32 bytes:
-//                     +0 16 leg id   +16 1 state   +17 1 flags: bit 0 write-mostly, bit 1 syncing
-//                     +18 6 0        +24 8 counter of the generation that took it offline
+//                     +0 16 leg id   +16 1 state
+//                     +17 1 flags: bit 0 write-mostly, bit 1 syncing, bit 2 given up
+//                     +18 1 slot + 1 of the leg that it is to replace; 0: none
+//                     +19 5 0
+//                     +24 8 one above the counter of the newest label that it is known to hold
 //       704      2  bytes of the name, 1...255
 //       706    255  name, UTF-8; the rest 0
-//       961   3131  0
+//       961     63  0
+//      1024    128  8 ids of 16 bytes, by slot: the newest generation whose label went to it
+//      1152   2940  0
 //      4092      4  CRC32C of bytes 0...4091
 //
 // How a label is committed (the writer's duty; `Election` relies on it): write the copy that
@@ -110,6 +115,17 @@ public struct Label: Equatable, Sendable {
     self.resyncMinBytesPerSecond = resyncMinBytesPerSecond
     self.resyncMaxBytesPerSecond = resyncMaxBytesPerSecond
     self.features = features
+  }
+
+  /// Whether it is the label of a PV that is being added: it speaks for nobody.
+  public var isOfAddedPV: Bool { ownState == .adding }
+
+  /// Whether it is the label of a spare: a witness of the mirror's history without data.
+  public var isOfSpare: Bool { ownState == .spare }
+
+  private var ownState: MemberState? {
+    let own = members[slot.index]
+    return own.legId == legId ? own.state : nil
   }
 
   /// Why a mirror cannot have this name; nil if it can.

@@ -7,10 +7,12 @@ extension Label {
   private static let cleanFlag: UInt32 = 1
   private static let writeMostlyFlag: UInt8 = 1
   private static let syncingFlag: UInt8 = 2
+  private static let givenUpFlag: UInt8 = 4
   private static let parentsOffset = 192
   private static let membersOffset = 448
   private static let memberBytes = 32
   private static let nameOffset = 706
+  private static let offeredOffset = 1024
   private static let checksumOffset = 4092
 
   /// Writes the label's 4096 bytes.
@@ -65,8 +67,13 @@ extension Label {
       bytes.store(identifier: member.legId, at: base)
       bytes.store(member.state.rawValue, at: base + 16)
       let writeMostly = member.isWriteMostly ? Label.writeMostlyFlag : 0
-      bytes.store(writeMostly | (member.isSyncing ? Label.syncingFlag : 0), at: base + 17)
+      let syncing = member.isSyncing ? Label.syncingFlag : 0
+      let givenUp = member.isGivenUp ? Label.givenUpFlag : 0
+      bytes.store(writeMostly | syncing | givenUp, at: base + 17)
+      bytes.store(member.replaces.map { $0.raw + 1 } ?? 0, at: base + 18)
       bytes.store(littleEndian: member.offlineSince, at: base + 24)
+      bytes.store(
+        identifier: member.offeredId, at: Label.offeredOffset + Identifier.byteCount * index)
     }
   }
 
@@ -173,12 +180,32 @@ extension Label {
       for other in members where other.state != .vacant && other.legId == legId {
         throw .invalidField("member \(index) is listed twice")
       }
+      let replaces = bytes.uint8(at: base + 18)
+      guard replaces <= LegSlot.count, Int(replaces) != index + 1 else {
+        throw .invalidField("member \(index) is in the place of slot \(Int(replaces) - 1)")
+      }
+      let flags = bytes.uint8(at: base + 17)
       members.append(
         Member(
           legId: legId, state: state,
-          isWriteMostly: bytes.uint8(at: base + 17) & writeMostlyFlag != 0,
-          isSyncing: bytes.uint8(at: base + 17) & syncingFlag != 0,
-          offlineSince: bytes.littleEndianUInt64(at: base + 24)))
+          isWriteMostly: flags & writeMostlyFlag != 0, isSyncing: flags & syncingFlag != 0,
+          isGivenUp: flags & givenUpFlag != 0,
+          replaces: replaces == 0 ? nil : LegSlot(Int(replaces) - 1),
+          offlineSince: bytes.littleEndianUInt64(at: base + 24),
+          offeredId: bytes.identifier(at: offeredOffset + Identifier.byteCount * index)))
+    }
+    return try checkReplaced(members)
+  }
+
+  /// A member is in the place of one that is there, and of none that is in two places.
+  private static func checkReplaced(_ members: [Member]) throws(FormatError) -> [Member] {
+    var replaced: [LegSlot] = []
+    for (index, member) in members.enumerated() {
+      guard let slot = member.replaces else { continue }
+      guard member.state != .vacant, members[slot.index].state != .vacant,
+        !replaced.contains(slot)
+      else { throw .invalidField("member \(index) cannot be in the place of slot \(slot)") }
+      replaced.append(slot)
     }
     return members
   }

@@ -1,5 +1,7 @@
 // The member table: what the label says of each slot.
 
+import Base
+
 /// What the label says of a slot.
 public enum MemberState: UInt8, CaseIterable, BitwiseCopyable, Sendable {
   /// No leg.
@@ -14,6 +16,9 @@ public enum MemberState: UInt8, CaseIterable, BitwiseCopyable, Sendable {
   case removed
   /// Waits to replace a failed leg.
   case spare
+  /// Only in the label of that PV itself: it is being added and holds nothing yet. Such a label
+  /// never speaks for the mirror; whether the PV is a leg is what the labels of the legs say.
+  case adding
 
   /// Whether a leg stands here that gets no writes.
   @inlinable public var isOffline: Bool { self == .missing || self == .failed || self == .removed }
@@ -31,22 +36,34 @@ public struct Member: BitwiseCopyable, Hashable, Sendable {
   /// of a map page that is lost. Set by the commit that brings a leg online with stale regions,
   /// cleared by a later one, after the last stale bit.
   public var isSyncing: Bool
-  /// Counter of the first generation that had it offline, kept while it stays offline for
-  /// whatever reason; 0 if it never was. A leg that comes online keeps the number until the next
-  /// change of its state: a label of its own older than that is an ancestor, not a stranger.
+  /// Its history was given up by `--choose-leg` or by force: a label of generation `offeredId`
+  /// on it is that history. Whatever stands on it is stale.
+  public var isGivenUp: Bool
+  /// The leg in whose place it is: that one is removed when this one is in sync.
+  public var replaces: LegSlot?
+  /// The lowest counter that a generation made by this leg alone could have: one above that of
+  /// the newest label that it is known to hold, 0 if none is known. For a leg that is offline this
+  /// is, as a rule, the first generation without it.
   public var offlineSince: UInt64
+  /// The newest generation whose label went to this leg, known to have arrived or not: with this
+  /// id the leg's own label is no stranger, however long ago that was. Zero if there is none.
+  public var offeredId: Identifier
 
   /// Describes a member.
   @inlinable
   public init(
     legId: Identifier, state: MemberState, isWriteMostly: Bool = false, isSyncing: Bool = false,
-    offlineSince: UInt64 = 0
+    isGivenUp: Bool = false, replaces: LegSlot? = nil, offlineSince: UInt64 = 0,
+    offeredId: Identifier = .zero
   ) {
     self.legId = legId
     self.state = state
     self.isWriteMostly = isWriteMostly
     self.isSyncing = isSyncing
+    self.isGivenUp = isGivenUp
+    self.replaces = replaces
     self.offlineSince = offlineSince
+    self.offeredId = offeredId
   }
 
   /// A slot without a leg.

@@ -34,9 +34,8 @@ extension World {
           sequence: UInt64(1 + copy), setId: setId, name: "simulated", legId: leg.legId,
           slot: LegSlot(slot), lineage: Lineage(current: first, parents: []), members: members,
           layout: layout, logKind: scenario.logKind)
+        put(label, copy: copy, leg)
         var bytes = [UInt8](repeating: 0, count: Layout.pageBytes)
-        bytes.withMutableRawSpan { label.encode(into: &$0) }
-        put(bytes, at: Layout.labelOffset(copy: copy), leg)
         for page in 0..<layout.pageCount {
           bytes.withMutableRawSpan { span in
             RegionMapPage.encode(
@@ -48,6 +47,13 @@ extension World {
       }
     }
     return legs
+  }
+
+  /// Writes one copy of a label, durably.
+  static func put(_ label: Label, copy: Int, _ leg: SimulatedLeg) {
+    var bytes = [UInt8](repeating: 0, count: Label.byteCount)
+    bytes.withMutableRawSpan { label.encode(into: &$0) }
+    put(bytes, at: Layout.labelOffset(copy: copy), leg)
   }
 
   private static func put(_ bytes: [UInt8], at offset: UInt64, _ leg: SimulatedLeg) {
@@ -72,22 +78,6 @@ extension World {
           logicalBlockBytes: 512))
     }
     let options = AssemblyOptions(isDegradedAllowed: isDegradedAllowed)
-    let plan = Assembly.plan(candidates, options: options)
-    guard case .failure(let refusal) = plan, case .splitBrain = refusal.reason else { return plan }
-    // A leg that failed while it was brought back can hold a label that nobody remembers after 16
-    // generations. It is refused rightly; an administrator leaves out what the newest label calls
-    // offline. Whoever it calls online has to be of its line.
-    var newest: Label?
-    for candidate in candidates {
-      guard case .label(let elected) = candidate.content else { continue }
-      let counter = elected.label.lineage.current.counter
-      if counter > newest?.lineage.current.counter ?? 0 { newest = elected.label }
-    }
-    let offline = newest?.members.filter(\.state.isOffline).map(\.legId) ?? []
-    candidates.removeAll { candidate in
-      guard case .label(let elected) = candidate.content else { return false }
-      return offline.contains(elected.label.legId)
-    }
     return Assembly.plan(candidates, options: options)
   }
 

@@ -146,6 +146,12 @@ extension World {
     faults.removeAll(on: slot)
     legs[slot.index] = leg
     returning[slot.index] = nil
+    // As a server does: the PV says what it is before any label lists it.
+    var label = engine.labelForAddedPV(legId: legId, at: slot)
+    for copy in [1, 0] {
+      World.put(label, copy: copy, leg)
+      label.sequence += 1
+    }
     try engine.add(legId: legId, at: slot, now: now)
     note(.command, "leg add", leg: slot.index)
   }
@@ -160,7 +166,8 @@ extension World {
       returned.lineage = elected.label.lineage
       returned.labelSequence = elected.label.sequence
       returned.labelCopy = elected.copy
-      returned.isTreatedAsNew = returning[slot.index]?.isTreatedAsNew ?? false
+      returned.isTreatedAsNew =
+        returning[slot.index]?.isTreatedAsNew ?? elected.label.isOfAddedPV
     }
     do throws(CommandError) {
       do throws(CommandError) {

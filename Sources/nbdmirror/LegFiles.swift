@@ -44,6 +44,9 @@ final class LegFiles: Sendable {
     _ = consume file
   }
 
+  /// The open file of the leg; nil if it is not open.
+  func file(of slot: LegSlot) -> PVFile? { state.withLock { $0.files[slot.index] } }
+
   /// Notes where the PV of a leg is that is not opened.
   func note(path: String, of slot: LegSlot) {
     state.withLock { $0.paths[slot.index] = LegFiles.absolute(path) }

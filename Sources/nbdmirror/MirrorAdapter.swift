@@ -192,7 +192,10 @@ final class MirrorAdapter: MirrorController, MirrorObserver, Sendable {
     var leg = ReturningLeg(
       legId: elected.label.legId, lineage: elected.label.lineage,
       labelSequence: elected.label.sequence, labelCopy: elected.copy, isTreatedAsNew: false)
-    if force {
+    if elected.label.isOfAddedPV {
+      leg.isTreatedAsNew = true
+      try erase(file)
+    } else if force {
       let check = leg
       let isDiverged = server.withEngine { engine -> Bool in
         do throws(CommandError) {
@@ -203,8 +206,7 @@ final class MirrorAdapter: MirrorController, MirrorObserver, Sendable {
         }
       }
       if isDiverged {
-        leg.isTreatedAsNew = true
-        try erase(file)
+        try empty(file, &leg, slot)
       }
     }
     files.attach(file, to: slot)
@@ -227,7 +229,6 @@ final class MirrorAdapter: MirrorController, MirrorObserver, Sendable {
       return try takeBack(file, elected.label.legId)
     }
     try refuseForeign(file)
-    try erase(file)
     let legId = Identifier.random()
     var slot: LegSlot?
     try command("no leg can be added", nil) { (engine, _) throws(CommandError) in
@@ -236,6 +237,8 @@ final class MirrorAdapter: MirrorController, MirrorObserver, Sendable {
     guard let slot, files.waitUntilFree(slot) else {
       throw CommandText.error("no leg can be added", .ioInFlight)
     }
+    try erase(file)
+    _ = try writeAddedLabel(file, legId, slot)
     files.attach(file, to: slot)
     do {
       try command("no leg can be added", slot) { (engine, now) throws(CommandError) in
@@ -312,6 +315,27 @@ final class MirrorAdapter: MirrorController, MirrorObserver, Sendable {
       }
     } catch {
       throw ControlError(.conflict, error.description)
+    }
+  }
+
+  /// A PV whose own history was given up becomes an empty one that says so.
+  func empty(_ file: PVFile, _ leg: inout ReturningLeg, _ slot: LegSlot) throws(ControlError) {
+    try erase(file)
+    let label = try writeAddedLabel(file, leg.legId, slot)
+    leg.isTreatedAsNew = true
+    leg.labelSequence = label.sequence
+    leg.labelCopy = 0
+  }
+
+  /// Writes the label that says that the PV is being added.
+  private func writeAddedLabel(
+    _ file: PVFile, _ legId: Identifier, _ slot: LegSlot
+  ) throws(ControlError) -> Label {
+    let label = server.withEngine { $0.labelForAddedPV(legId: legId, at: slot) }
+    do throws(PVError) {
+      return try file.writeFirstLabels(label)
+    } catch {
+      throw ControlError(.failed, error.description)
     }
   }
 

@@ -92,11 +92,7 @@ final class OpenMirror {
   private func attach(_ files: [PVFile]) throws {
     for case let leg? in plan.legs {
       switch leg.role {
-      case .online, .returning:
-        adapter.files.attach(files[leg.candidate], to: leg.slot)
-      case .diverged:
-        // Its own history is given up: its map must not be taken for ours later.
-        if !plan.isReadOnly { try adapter.erase(files[leg.candidate]) }
+      case .online, .returning, .diverged:
         adapter.files.attach(files[leg.candidate], to: leg.slot)
       case .offline, .spare:
         adapter.files.note(path: leg.path, of: leg.slot)
@@ -113,11 +109,22 @@ final class OpenMirror {
   func bringReturningLegsIn(_ server: MirrorServer) {
     guard !plan.isReadOnly else { return }
     for case let leg? in plan.legs where leg.role == .returning || leg.role == .diverged {
-      let returning = ReturningLeg(leg)
+      var returning = ReturningLeg(leg)
+      do throws(ControlError) {
+        // Its own history is given up: neither its label nor its map may count again.
+        if leg.role == .diverged, let file = adapter.files.file(of: leg.slot) {
+          try adapter.empty(file, &returning, leg.slot)
+        }
+      } catch {
+        Journal.write("leg \(leg.slot) (\(leg.path)) cannot come back: \(error.message)")
+        adapter.files.close(leg.slot)
+        continue
+      }
       let now = Instant(nanoseconds: monotonicNanoseconds())
+      let ready = returning
       let refusal = server.withEngine { engine -> CommandError? in
         do throws(CommandError) {
-          try engine.readd(returning, to: leg.slot, now: now)
+          try engine.readd(ready, to: leg.slot, now: now)
           return nil
         } catch {
           return error

@@ -42,7 +42,7 @@ final class EngineDriver {
       index < legs
         ? Member(
           legId: EngineDriver.legId[index], state: absent[index] ?? .online, isWriteMostly: false,
-          offlineSince: 0) : Member.vacant
+          offlineSince: 2) : Member.vacant
     }
     var start = EngineStart(
       setId: EngineDriver.setId, name: "t", layout: layout, logKind: logKind, lineage: lineage,

@@ -22,7 +22,10 @@ struct LabelTests {
     var members = Array(repeating: Member.vacant, count: 8)
     members[2] = Member(
       legId: Identifier(high: 0x0102_0304_0506_0708, low: 0x090a_0b0c_0d0e_0f10),
-      state: .failed, isWriteMostly: true, isSyncing: true, offlineSince: 0x55)
+      state: .failed, isWriteMostly: true, isSyncing: true, isGivenUp: true, offlineSince: 0x55,
+      offeredId: Identifier(high: 0x1112_1314_1516_1718, low: 0x191a_1b1c_1d1e_1f20))
+    members[3] = Member(
+      legId: Identifier(high: 8, low: 8), state: .online, replaces: LegSlot(2))
     let label = Label(
       sequence: 0x1122, setId: Identifier(high: 0xa1a2_a3a4_a5a6_a7a8, low: 1), name: "golden",
       legId: Identifier(high: 2, low: 3), slot: LegSlot(5),
@@ -47,9 +50,30 @@ struct LabelTests {
     #expect(bytes[128] == 0x77 && bytes[160] == 7 && bytes[183] == 5 && bytes[184] == 1)
     #expect(bytes[199] == 6 && bytes[207] == 7)
     #expect(Array(bytes[512..<528]) == Array(1...16))
-    #expect(bytes[528] == 3 && bytes[529] == 3 && bytes[536] == 0x55)
+    #expect(bytes[528] == 3 && bytes[529] == 7 && bytes[530] == 0 && bytes[536] == 0x55)
+    #expect(bytes[560] == 1 && bytes[562] == 3)
+    #expect(Array(bytes[1056..<1072]) == Array(0x11...0x20))
     #expect(bytes[704] == 6 && Array(bytes[706..<712]) == Array("golden".utf8))
-    #expect(bytes[961..<4092].allSatisfy { $0 == 0 })
+    #expect((bytes[961..<1056] + bytes[1072..<4092]).allSatisfy { $0 == 0 })
+  }
+
+  @Test("is refused if a member is in the place of itself, of nobody, or of one that is taken")
+  func impossibleReplacements() throws {
+    var members = Array(repeating: Member.vacant, count: 8)
+    for index in 0..<3 {
+      members[index] = Member(legId: Identifier(high: 9, low: UInt64(index)), state: .online)
+    }
+    var random = PRNG(seed: 19)
+    var label = try Samples.label(&random)
+    label.members = members
+    label.members[1].replaces = LegSlot(0)
+    #expect(Samples.decode(Samples.bytes(label)).isSuccess)
+    for (slot, value) in [(1, 2), (1, 5), (2, 1), (1, 9), (5, 1)] {
+      var bytes = Samples.bytes(label)
+      bytes[448 + 32 * slot + 18] = UInt8(value)
+      Samples.fixChecksum(&bytes)
+      #expect(!Samples.decode(bytes).isSuccess, "slot \(slot) in the place of \(value - 1)")
+    }
   }
 
   @Test("is refused after any error in a single byte")

@@ -9,12 +9,17 @@ enum Samples {
   }
 
   static func label(_ random: inout PRNG) throws -> Label {
-    let members = (0..<LegSlot.count).map { _ -> Member in
-      let state = MemberState.allCases[random.int(in: 0...5)]
+    var members = (0..<LegSlot.count).map { _ -> Member in
+      let state = MemberState.allCases[random.int(in: 0...6)]
       if state == .vacant { return .vacant }
       return Member(
         legId: identifier(&random), state: state, isWriteMostly: random.chance(1, in: 2),
-        isSyncing: random.chance(1, in: 2), offlineSince: random.next())
+        isSyncing: random.chance(1, in: 2), isGivenUp: random.chance(1, in: 2),
+        offlineSince: random.next(), offeredId: identifier(&random))
+    }
+    for (new, old) in [(1, 6), (7, 0)]
+    where members[new].state != .vacant && members[old].state != .vacant {
+      members[new].replaces = LegSlot(old)
     }
     let block: UInt32 = random.chance(1, in: 2) ? 512 : 4096
     let size = UInt64(block) * (1 + random.below(1 << UInt64(random.int(in: 1...30))))
