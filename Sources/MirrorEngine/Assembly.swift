@@ -83,7 +83,7 @@ public struct Assembly: Sendable {
     let legs = try labelled()
     try checkSet(legs)
     try checkDuplicates(legs)
-    let holders = legs.filter { !$0.label.isOfAddedPV && !$0.label.isOfSpare }
+    let holders = legs.filter { !$0.label.holdsNothing }
     guard !holders.isEmpty else { throw refusal(.nothingOnline(paths: legs.map(\.path))) }
     let head = witness(legs, try chooseHead(holders))
     try checkGeometry(legs, head)
@@ -279,7 +279,7 @@ public struct Assembly: Sendable {
           $0.state != .vacant && $0.legId == leg.label.legId
         })
       else {
-        guard leg.label.isOfAddedPV || leg.label.isOfSpare else {
+        guard leg.label.holdsNothing else {
           throw refusal(.notMember(path: leg.path, name: head.label.name))
         }
         explanation.append(leftOut(leg))
@@ -320,7 +320,7 @@ public struct Assembly: Sendable {
   private func role(of leg: Labelled, member: Member, head: Labelled) -> AssemblyRole {
     switch member.state {
     case .online:
-      if leg.label.isOfAddedPV {
+      if leg.label.holdsNothing {
         // It got the whole map before the label that lists it. That label must be a later one:
         // else the PV was emptied after it.
         let isLater =
@@ -330,7 +330,7 @@ public struct Assembly: Sendable {
       }
       return isOfLine(leg, head) ? .online : .diverged
     case .missing:
-      if leg.label.isOfAddedPV || member.isGivenUp { return .diverged }
+      if leg.label.holdsNothing || member.isGivenUp { return .diverged }
       return isOfLine(leg, head) ? .returning : .diverged
     case .failed, .removed, .vacant, .adding: return .offline
     case .spare: return .spare
@@ -340,7 +340,7 @@ public struct Assembly: Sendable {
   /// Nothing is lost if everything is copied to this leg: it holds nothing, or what it holds was
   /// given up before.
   private func isEmptied(_ leg: Labelled, _ member: Member, _ head: Labelled) -> Bool {
-    leg.label.isOfAddedPV || member.isGivenUp && isOfLine(leg, head)
+    leg.label.holdsNothing || member.isGivenUp && isOfLine(leg, head)
   }
 
   /// Why a PV that carries our label is no part of the mirror.
@@ -369,7 +369,7 @@ public struct Assembly: Sendable {
     case .offline:
       return start + "\(member.state) since generation \(member.offlineSince), stays offline"
     case .diverged:
-      if leg.label.isOfAddedPV { return start + "was being added, everything is copied to it" }
+      if leg.label.holdsNothing { return start + "was being added, everything is copied to it" }
       return start + "its own history is given up, every region is stale"
     case .spare:
       return start + "spare"

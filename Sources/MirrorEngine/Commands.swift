@@ -22,6 +22,10 @@ public enum CommandError: Error, Equatable, Sendable {
   case diverged
   /// All slots are taken.
   case noFreeSlot
+  /// The leg is being replaced, or is itself to replace another one.
+  case alreadyReplaced
+  /// The leg is a spare: it holds no data.
+  case isSpare
   /// The mirror is served read-only, or it is stopping.
   case notWritable
 }
@@ -53,11 +57,11 @@ public struct ReturningLeg: Sendable {
 }
 
 extension Engine {
-  private func requireWritable() throws(CommandError) {
+  func requireWritable() throws(CommandError) {
     guard !start.isReadOnly, stop == .running else { throw .notWritable }
   }
 
-  private func requireMember(_ slot: LegSlot) throws(CommandError) {
+  func requireMember(_ slot: LegSlot) throws(CommandError) {
     guard legs[slot.index].phase != .vacant else { throw .noSuchLeg }
   }
 
@@ -77,6 +81,11 @@ extension Engine {
     try requireWritable()
     try requireMember(slot)
     switch legs[slot.index].phase {
+    case .spare:
+      legs[slot.index].phase = .vacant
+      membership.needsCommit = true
+      note(MirrorEvent(.legRemoved, leg: slot))
+      tellIdle(slot)
     case .online:
       guard failLeg(slot, .removed, errno: Errno.none) else { throw .onlyGoodCopy }
     case .joining:
@@ -89,6 +98,7 @@ extension Engine {
       note(MirrorEvent(.legRemoved, leg: slot))
     case .vacant: throw .noSuchLeg
     }
+    forgetReplaced(slot)
     work()
   }
 
@@ -97,10 +107,12 @@ extension Engine {
     try requireWritable()
     try requireMember(slot)
     let state = legs[slot.index]
-    guard state.phase == .offline else { throw .notOffline }
+    guard state.phase == .offline || state.phase == .spare && !state.isPresent else {
+      throw .notOffline
+    }
     guard state.inFlight == 0 else { throw .ioInFlight }
     guard state.legId == leg.legId else { throw .otherLeg }
-    guard !leg.isTreatedAsNew else { return }
+    guard !leg.isTreatedAsNew, state.phase != .spare else { return }
     let theirs = leg.lineage.current.id
     // Older than our ancestors go back: until its newest known label both had the same history,
     // and whoever goes on alone makes a generation above that. What was offered it may have got.
@@ -121,6 +133,11 @@ extension Engine {
     try checkReturn(leg, to: slot)
     membership.nextSequence = max(membership.nextSequence, leg.labelSequence + 1)
     legs[slot.index].labelCopy = leg.labelCopy
+    if legs[slot.index].phase == .spare {
+      keepSpare(slot)
+      work()
+      return
+    }
     if leg.isTreatedAsNew {
       markAllStale(slot)
     } else {
@@ -168,24 +185,84 @@ extension Engine {
       resyncMaxBytesPerSecond: start.resyncMaxBytesPerSecond)
   }
 
-  /// Adds a new leg at `slot` (from `slotForNewLeg`); everything is copied to it. The PV's map
-  /// must have been erased, and its label be that of `labelForAddedPV`.
+  /// Adds a PV at `slot` (from `slotForNewLeg`): as a leg to which everything is copied; in the
+  /// place of another leg, which is removed when this one is in sync; or as a spare, which gets
+  /// labels only. The PV's map must have been erased, and its label be that of `labelForAddedPV`.
+  /// - Precondition: a spare replaces nothing.
   public mutating func add(
-    legId: Identifier, at slot: LegSlot, now: Instant
+    legId: Identifier, at slot: LegSlot, isSpare: Bool = false, replacing old: LegSlot? = nil,
+    now: Instant
   ) throws(CommandError) {
+    precondition(!isSpare || old == nil, "a spare replaces nothing yet")
     self.now = max(self.now, now)
     guard try slotForNewLeg() == slot else { throw .noFreeSlot }
+    if let old { try checkReplaceable(old) }
     legs[slot.index] = LegState()
     legs[slot.index].legId = legId
-    legs[slot.index].isNew = true
-    markAllStale(slot)
-    beginJoin(slot)
+    if isSpare {
+      keepSpare(slot)
+    } else {
+      legs[slot.index].isNew = true
+      legs[slot.index].replaces = old
+      markAllStale(slot)
+      beginJoin(slot)
+      if let old { note(MirrorEvent(.replaceStarted, leg: slot, detail: UInt64(old.raw))) }
+    }
     work()
   }
 
-  private mutating func markAllStale(_ slot: LegSlot) {
+  mutating func markAllStale(_ slot: LegSlot) {
     let bit = UInt16(LegSet(slot).bits)
     for region in 0..<map.layout.regionCount { map.setBits(bit, in: region) }
+  }
+
+  /// The leg is read only if nothing else can, or like any other. It survives a restart.
+  public mutating func setWriteMostly(
+    _ slot: LegSlot, _ isWriteMostly: Bool, now: Instant
+  ) throws(CommandError) {
+    self.now = max(self.now, now)
+    try requireWritable()
+    try requireMember(slot)
+    guard legs[slot.index].isWriteMostly != isWriteMostly else { return }
+    legs[slot.index].isWriteMostly = isWriteMostly
+    membership.needsCommit = true
+    work()
+  }
+
+  /// Begins anew with an online leg whose disk was repaired: its errors are forgotten, regions that
+  /// could not be read are tried again, and a flush that failed on it no longer fails the next
+  /// ones. What it may have lost then is copied to it again from legs that have it; what it
+  /// alone has cannot be.
+  public mutating func refresh(_ slot: LegSlot, now: Instant) throws(CommandError) {
+    self.now = max(self.now, now)
+    try requireWritable()
+    try requireMember(slot)
+    guard online.contains(slot) else { throw .notOnline }
+    legs[slot.index].readErrors = 0
+    legs[slot.index].writeErrors = 0
+    legs[slot.index].readErrorsSinceJoin = 0
+    if flushes.latchedLegs.contains(slot) {
+      markLost(by: slot)
+      flushes.latchedLegs.remove(slot)
+      flushes.isLatched = !flushes.latchedLegs.isEmpty
+    }
+    copier.restart()
+    work()
+  }
+
+  /// Where a write may not have been flushed the leg may have lost it: it is stale there if
+  /// another leg is good. With a log in memory one leg has to stay complete.
+  private mutating func markLost(by slot: LegSlot) {
+    let others = online.subtracting(LegSet(slot))
+    guard start.logKind == .disk || hasCompleteLeg(others) else { return }
+    let bit = UInt16(LegSet(slot).bits)
+    for region in 0..<map.layout.regionCount
+    where map.hasIntent(region) && !others.subtracting(map.stale(region)).isEmpty {
+      map.setBits(bit, in: region)
+      copier.invalidate(region, missedBy: LegSet(slot), mayDiffer: false)
+    }
+    log.wantsCommit = true
+    if map.staleCounts[slot.index] > 0 { membership.needsCommit = true }
   }
 
   /// Flushes may succeed again: the administrator knows that the last leg lost what it had not
@@ -193,6 +270,7 @@ extension Engine {
   public mutating func clearFlushLatch(now: Instant) {
     self.now = max(self.now, now)
     flushes.isLatched = false
+    flushes.latchedLegs = .none
   }
 
   /// Stops or restarts copying; windows in flight end.

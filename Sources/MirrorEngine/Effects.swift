@@ -170,6 +170,14 @@ public struct MirrorEvent: BitwiseCopyable, Sendable {
     case flushLatched
     /// Blocks could not be copied by a resync; `detail` is their offset.
     case copyFailed
+    /// A spare is no spare any more: its label could not be written; `detail` is the errno.
+    case spareDropped
+    /// A leg is being brought in in the place of another one, whose slot is `detail`.
+    case replaceStarted
+    /// The leg was replaced and removed; `detail` is the slot of the one in its place.
+    case legReplaced
+    /// The leg, which was to replace another one, failed; that one (`detail`) stays.
+    case replaceEnded
   }
 
   /// What happened.

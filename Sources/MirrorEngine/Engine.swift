@@ -14,7 +14,8 @@
 // 6. Every queue has the bound of the operation table; the submitter never exceeds `requestsMax`.
 //
 // The state is in this file; what is done with it is in the extensions: WritePath, ReadPath,
-// FlushPath, LogCommit, LabelCommit, LegFailure, Copier, IntentClearing, Commands, Stop, Snapshot.
+// FlushPath, LogCommit, LabelCommit, LegFailure, Replacing, Copier, IntentClearing, Commands, Stop,
+// Snapshot.
 
 import Base
 import MirrorFormat
@@ -133,7 +134,9 @@ public struct Engine: ~Copyable {
       legs[index].offeredId = member.offeredId
       legs[index].isGivenUp = member.isGivenUp
       legs[index].replaces = member.replaces
-      if !online.contains(slot) {
+      if member.state == .spare {
+        takeSpare(slot)
+      } else if !online.contains(slot) {
         precondition(member.state != .online, "an absent leg is not listed online any more")
         legs[index].phase = .offline
         legs[index].offlineState = member.state
@@ -246,6 +249,7 @@ public struct Engine: ~Copyable {
     ageIntents()
     copier.measure(now: self.now)
     copier.retry(now: self.now)
+    pumpReplacements()
     work()
   }
 

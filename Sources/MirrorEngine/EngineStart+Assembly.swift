@@ -24,7 +24,7 @@ extension EngineStart {
       case .online: members[leg.slot.index].offlineSince = label.lineage.current.counter + 1
       case .diverged, .offline:
         let isKnown =
-          label.lineage.current.id == plan.lineage.current.id || label.isOfAddedPV
+          label.lineage.current.id == plan.lineage.current.id || label.holdsNothing
           || Assembly.isAncestor(label, of: plan.head)
         guard !isKnown else { break }
         // Given up by --choose-leg: exactly this history, and it is not asked about again.
@@ -52,6 +52,9 @@ extension EngineStart {
       resyncMinBytesPerSecond: plan.head.resyncMinBytesPerSecond,
       resyncMaxBytesPerSecond: plan.head.resyncMaxBytesPerSecond, seed: seed)
     isReadOnly = plan.isReadOnly
+    for case let leg? in plan.legs where leg.role == .spare {
+      spares.append(LegStart(slot: leg.slot, labelCopy: leg.label.copy))
+    }
   }
 }
 

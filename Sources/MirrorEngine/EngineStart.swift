@@ -42,6 +42,8 @@ public struct EngineStart: Sendable {
   public var members: [Member]
   /// The legs that are online from the start.
   public var legs: [LegStart]
+  /// The spares that are present; absent ones stay in the table.
+  public var spares: [LegStart] = []
   /// Sequence for the next label, above all that are there.
   public var nextLabelSequence: UInt64
   /// The elected map, one word per region; bits of offline members already set where `intent` is.

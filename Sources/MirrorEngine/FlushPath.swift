@@ -63,6 +63,7 @@ extension Engine {
       if online.contains(leg) {
         // The only good copy of something: what it acked and had not flushed may be gone.
         flushes.isLatched = true
+        flushes.latchedLegs.insert(leg)
         note(MirrorEvent(.flushLatched, leg: leg))
       }
     }

@@ -31,7 +31,7 @@ extension Engine {
       membership.lineage = membership.lineage.successor(id: id)
       membership.needsGeneration = false
     }
-    var rest = targets
+    var rest = targets.union(idleSpares)
     while let leg = rest.popFirst() { legs[leg.index].offeredId = membership.lineage.current.id }
     membership.needsCommit = false
     membership.isInFlight = true
@@ -54,6 +54,9 @@ extension Engine {
     membership.failed = .none
     var rest = targets
     while let leg = rest.popFirst() { writeLabel(leg) }
+    // A spare that is slow misses this one; nobody waits for it.
+    var spares = idleSpares
+    while let leg = spares.popFirst(), units.smallFree > 0 { writeLabel(leg) }
     membership.nextSequence += 1
   }
 
@@ -100,6 +103,10 @@ extension Engine {
   }
 
   mutating func labelCompleted(_ leg: LegSlot, error: Int32) {
+    if legs[leg.index].phase == .spare {
+      spareLabelled(leg, error: error)
+      return
+    }
     guard membership.isInFlight, membership.awaited.contains(leg) else { return }
     membership.awaited.remove(leg)
     if error == 0 {

@@ -44,6 +44,7 @@ extension Engine {
     suspects.remove(slot)
     legs[slot.index].phase = .offline
     legs[slot.index].offlineState = state
+    endReplacing(slot)
     let stale = UInt16(LegSet(slot).bits)
     if map.intentCount > 0 {
       for region in 0..<map.layout.regionCount where map.hasIntent(region) {
@@ -61,7 +62,7 @@ extension Engine {
   }
 
   /// Nobody waits any more for I/O that is still with the leg.
-  private mutating func stopWaiting(for slot: LegSlot) {
+  mutating func stopWaiting(for slot: LegSlot) {
     var index = lock.first
     while index >= 0 {
       let operation = Int(index)
@@ -96,10 +97,11 @@ extension Engine {
       }
     }
     while let leg = overdue.popFirst() {
-      if legs[leg.index].phase == .joining {
-        failJoin(leg)
-      } else {
-        failLeg(leg, .failed, errno: Errno.etimedout)
+      switch legs[leg.index].phase {
+      case .joining: failJoin(leg)
+      case .spare: dropSpare(leg, errno: Errno.etimedout)
+      case .online: failLeg(leg, .failed, errno: Errno.etimedout)
+      case .offline, .vacant: break
       }
     }
   }
@@ -109,7 +111,7 @@ extension Engine {
     let index = slot.index
     guard legs[index].inFlight == 0, !legs[index].isIdleTold else { return }
     switch legs[index].phase {
-    case .online, .joining: return
+    case .online, .joining, .spare: return
     case .offline, .vacant:
       legs[index].isIdleTold = true
       emit(.legIdle(slot))
@@ -184,14 +186,21 @@ extension Engine {
     copier.restart()
   }
 
-  /// It failed before it was in.
+  /// It failed before it was in, or the mirror is stopping: then it is what it was before.
   mutating func failJoin(_ slot: LegSlot) {
     guard legs[slot.index].phase == .joining else { return }
-    legs[slot.index].phase = legs[slot.index].isNew ? .vacant : .offline
-    legs[slot.index].offlineState = .failed
     // A label in flight may list it online already: the next one must not.
     membership.needsCommit = true
-    note(MirrorEvent(.legFailed, leg: slot, detail: UInt64(Errno.eio)))
+    if legs[slot.index].offlineState == .spare {
+      failTakeover(slot)
+    } else {
+      legs[slot.index].phase = legs[slot.index].isNew ? .vacant : .offline
+      if stop == .running {
+        legs[slot.index].offlineState = .failed
+        endReplacing(slot)
+      }
+      note(MirrorEvent(.legFailed, leg: slot, detail: UInt64(Errno.eio)))
+    }
     stopWaiting(for: slot)
     if joiningLegs.isEmpty { log.joinPages.removeAll() }
     tellIdle(slot)

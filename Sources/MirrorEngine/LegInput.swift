@@ -10,7 +10,9 @@ extension Engine {
     unit: Int32 = -1
   ) {
     let phase = legs[leg.index].phase
-    precondition(phase == .online || phase == .joining, "an offline leg gets no I/O")
+    precondition(
+      phase == .online || phase == .joining || phase == .spare && purpose == .label,
+      "an offline leg gets no I/O, a spare labels only")
     precondition(freeRecord >= 0, "the record table covers every I/O that can be in flight")
     let index = Int(freeRecord)
     freeRecord = records[index].nextFree

@@ -9,16 +9,20 @@
 // | joining | offline | Engine.failJoin                                                     |
 // | online  | offline | Engine.failLeg (error, timeout, command), unless it holds the only  |
 // |         |         | good copy of a region                                               |
+// | vacant  | spare   | Engine.add                                                          |
+// | spare   | joining | Engine.takeOver, when a leg has failed                              |
+// | spare   | vacant  | Engine.remove, Engine.dropSpare                                     |
+// | joining | spare   | Engine.failJoin at a stop; when it failed: vacant                   |
 //
 // Online: gets every write; may be read where it is not stale. Joining: gets the log and the
-// label, no data. Offline, vacant: gets nothing.
+// label, no data. Spare: gets labels, which nobody waits for. Offline, vacant: gets nothing.
 
 import Base
 import MirrorFormat
 
 struct LegState {
   enum Phase: UInt8 {
-    case vacant, offline, joining, online
+    case vacant, offline, joining, online, spare
   }
 
   var phase = Phase.vacant
@@ -37,6 +41,9 @@ struct LegState {
 
   /// The copy (0, 1) that holds its newest label.
   var labelCopy = 0
+
+  /// Spares only: its file is open.
+  var isPresent = true
 
   /// Added by command and not yet listed in any label.
   var isNew = false

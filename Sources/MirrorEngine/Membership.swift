@@ -104,6 +104,8 @@ struct FlushRounds: ~Copyable {
   var nextPurposes = Purposes()
   /// The last leg's flush failed: what it held in its cache may be lost.
   var isLatched = false
+  /// The legs whose flush failed so.
+  var latchedLegs = LegSet.none
 
   /// Engine-internal reasons for a round.
   struct Purposes: BitwiseCopyable {

@@ -14,6 +14,10 @@ public struct LegSnapshot: Sendable {
   public var state: MemberState
   /// It is being brought in.
   public var isJoining: Bool
+  /// The leg in whose place it is being brought: that one is removed when this one is in sync.
+  public var replaces: LegSlot?
+  /// Read only if nothing else can.
+  public var isWriteMostly: Bool
   /// Bytes of the regions in which it is stale.
   public var staleBytes: UInt64
   /// Counters since the start.
@@ -62,7 +66,7 @@ extension Engine {
   /// Whether the durable labels say what is so now: no membership change is under way.
   public var isLabelSettled: Bool {
     !membership.needsCommit && (!membership.isInFlight || membership.isSecondCopy)
-      && joiningLegs.isEmpty
+      && joiningLegs.isEmpty && !isSpareLabelInFlight
   }
 
   /// A copy of what `status` shows. Cost: one pass over the region map.
@@ -72,11 +76,14 @@ extension Engine {
     for index in 0..<LegSlot.count where legs[index].phase != .vacant {
       let leg = legs[index]
       let slot = LegSlot(index)
-      if !(leg.phase == .offline && leg.offlineState == .removed) { set.insert(slot) }
+      let isRemoved = leg.phase == .offline && leg.offlineState == .removed
+      if !isRemoved, leg.phase != .spare { set.insert(slot) }
       members.append(
         LegSnapshot(
           slot: slot, legId: leg.legId, state: leg.phase == .online ? .online : leg.offlineState,
-          isJoining: leg.phase == .joining, staleBytes: map.staleBytes(slot),
+          isJoining: leg.phase == .joining, replaces: leg.replaces,
+          isWriteMostly: leg.isWriteMostly,
+          staleBytes: leg.phase == .spare ? 0 : map.staleBytes(slot),
           readErrors: leg.readErrors, writeErrors: leg.writeErrors,
           repairedBlocks: leg.repairedBlocks, inFlight: leg.inFlight,
           readLatency: leg.readLatency, writeLatency: leg.writeLatency))

@@ -123,6 +123,9 @@ public struct Label: Equatable, Sendable {
   /// Whether it is the label of a spare: a witness of the mirror's history without data.
   public var isOfSpare: Bool { ownState == .spare }
 
+  /// Whether the PV had no data when this was written.
+  public var holdsNothing: Bool { isOfAddedPV || isOfSpare }
+
   private var ownState: MemberState? {
     let own = members[slot.index]
     return own.legId == legId ? own.state : nil

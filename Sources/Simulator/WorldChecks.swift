@@ -86,6 +86,7 @@ extension World {
     var isHealthy = snapshot.unresolvedRegions == 0 && engine.isLabelSettled
     for leg in snapshot.legs {
       guard legs[leg.slot.index] != nil else { continue }
+      if leg.state == .spare, !leg.isJoining { continue }
       if leg.state != .online || leg.staleBytes > 0 { isHealthy = false }
       if leg.state != .online, !leg.isJoining, step % 16 == 0 { bringBack(leg.slot) }
     }

@@ -57,6 +57,10 @@ extension World {
     case .readFailed: 9
     case .flushLatched: 10
     case .copyFailed: 11
+    case .spareDropped: 12
+    case .replaceStarted: 13
+    case .legReplaced: 14
+    case .replaceEnded: 15
     }
   }
 

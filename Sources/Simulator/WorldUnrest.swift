@@ -123,6 +123,13 @@ extension World {
         engine.setCopierPaused(random.chance(1, in: 2), now: now)
         note(.command, "pause")
       case 5: clearLatch()
+      case 6 where random.chance(1, in: 2):
+        if random.chance(1, in: 2) {
+          try engine.setWriteMostly(leg, random.chance(1, in: 2), now: now)
+        } else if !wasFlushLatched {
+          try engine.refresh(leg, now: now)
+        }
+        note(.command, "leg set or refresh", leg: leg.index)
       default: bringBack(leg)
       }
     } catch {
@@ -152,8 +159,18 @@ extension World {
       World.put(label, copy: copy, leg)
       label.sequence += 1
     }
-    try engine.add(legId: legId, at: slot, now: now)
-    note(.command, "leg add", leg: slot.index)
+    switch random.below(4) {
+    case 0:
+      try engine.add(legId: legId, at: slot, isSpare: true, now: now)
+      note(.command, "leg add --spare", leg: slot.index)
+    case 1 where slot != anyLeg():
+      let old = members.first ?? slot
+      try engine.add(legId: legId, at: slot, replacing: old, now: now)
+      note(.command, "leg replace", leg: slot.index, value: Int64(old.index))
+    default:
+      try engine.add(legId: legId, at: slot, now: now)
+      note(.command, "leg add", leg: slot.index)
+    }
   }
 
   /// Brings an offline leg in again, as a server does that is told to.

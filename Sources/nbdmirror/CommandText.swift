@@ -22,6 +22,9 @@ enum CommandText {
       ControlError(
         .conflict,
         "\(what): its history is not part of this mirror's; --force copies everything to it")
+    case .alreadyReplaced:
+      ControlError(.conflict, "\(what): it is being replaced, or is itself to replace another leg")
+    case .isSpare: ControlError(.conflict, "\(what): it is a spare and holds no data")
     case .noFreeSlot: ControlError(.conflict, "\(what): all eight slots are taken")
     case .notWritable:
       ControlError(.stopping, "\(what): the mirror is served read-only, or it is stopping")
@@ -54,6 +57,12 @@ enum EventText {
     case .flushLatched:
       return "\(leg) failed a flush and is the last good one: flushes fail from now on"
     case .copyFailed: return "resync could not read a block near offset \(event.detail)"
+    case .spareDropped:
+      return "\(leg) is no spare any more: "
+        + "\(SystemError(code: Int32(truncatingIfNeeded: event.detail)))"
+    case .replaceStarted: return "\(leg) is to replace leg \(event.detail), which stays until then"
+    case .legReplaced: return "\(leg) was replaced by leg \(event.detail)"
+    case .replaceEnded: return "\(leg) does not replace leg \(event.detail) any more, which stays"
     }
   }
 }

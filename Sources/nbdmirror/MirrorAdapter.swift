@@ -100,7 +100,7 @@ final class MirrorAdapter: MirrorController, MirrorObserver, Sendable {
       case .missing: leg.isJoining ? .syncing : .missing
       case .failed: leg.isJoining ? .syncing : .failed
       case .removed: leg.isJoining ? .syncing : .removed
-      case .spare: .spare
+      case .spare: leg.isJoining ? .syncing : .spare
       }
     return LegStatus(
       slot: leg.slot.index, id: leg.legId.description, path: files.path(of: leg.slot),

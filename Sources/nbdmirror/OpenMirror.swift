@@ -92,9 +92,9 @@ final class OpenMirror {
   private func attach(_ files: [PVFile]) throws {
     for case let leg? in plan.legs {
       switch leg.role {
-      case .online, .returning, .diverged:
+      case .online, .returning, .diverged, .spare:
         adapter.files.attach(files[leg.candidate], to: leg.slot)
-      case .offline, .spare:
+      case .offline:
         adapter.files.note(path: leg.path, of: leg.slot)
       }
     }

@@ -62,6 +62,25 @@ final class EngineDriver {
     drain()
   }
 
+  /// A driver of what assembly made of labels; the regions are as the map says.
+  init(plan: AssemblyPlan, words: [UInt16]) {
+    layout = plan.layout
+    var map = LegMap(layout: plan.layout)
+    for copy in 0...1 {
+      var bytes = [UInt8](repeating: 0, count: Layout.pageBytes)
+      bytes.withMutableRawSpan {
+        RegionMapPage.encode(
+          page: 0, sequence: UInt64(copy + 1), setId: plan.setId, words: words, firstWord: 0,
+          into: &$0)
+      }
+      bytes.withRawSpan { map.read(page: 0, copy: copy, bytes: $0, setId: plan.setId) }
+    }
+    let elected = AssemblyMap.elect(
+      plan: plan, maps: plan.legs.map { $0?.role == .online ? map : nil })
+    engine = Engine(EngineStart(plan: plan, map: elected, seed: 43), now: now)
+    drain()
+  }
+
   /// A driver whose opening label is already durable.
   static func opened(
     legs: Int = 2, regions: Int = 8, regionBytes: UInt64 = 1 << 20, logKind: LogKind = .disk

@@ -90,13 +90,13 @@ struct HistoryTests {
 
   @Test("a leg comes back with what it missed after 40 absences, each with writes")
   func fortyAbsences() throws {
-    var (driver, pvs) = try LabelledPVs.opened(legs: 2)
+    var (driver, pvs) = try LabelledPVs.opened(legs: 2, regionBytes: 64 << 10)
     for round in 0..<40 {
       try driver.engine.fail(LegSlot(1), now: driver.now)
       driver.drain()
       try pvs.runToRest(driver)
       let region = UInt64(round % 8)
-      let write = driver.submit(.write, region << 20, 4096)
+      let write = driver.submit(.write, region << 16, 4096)
       try pvs.runToRest(driver)
       #expect(driver.replies[write] == 0)
       let label = try #require(pvs.labels[1])
@@ -105,7 +105,7 @@ struct HistoryTests {
       try pvs.runToRest(driver)
       #expect(driver.leg(1)?.staleBytes == 0)
       // The region it missed, and what still has intent of the rounds before: nothing else.
-      #expect(driver.engine.snapshot().resyncBytesTotal <= UInt64(min(round + 1, 8)) << 20)
+      #expect(driver.engine.snapshot().resyncBytesTotal <= UInt64(min(round + 1, 8)) << 16)
     }
   }
 

@@ -33,10 +33,10 @@ struct LabelledPVs {
 
   /// A driver whose legs hold their opening labels.
   static func opened(
-    legs: Int, logKind: LogKind = .disk
+    legs: Int, regionBytes: UInt64 = 1 << 20, logKind: LogKind = .disk
   ) throws -> (EngineDriver, LabelledPVs) {
     var pvs = LabelledPVs()
-    let driver = try EngineDriver(legs: legs, logKind: logKind)
+    let driver = try EngineDriver(legs: legs, regionBytes: regionBytes, logKind: logKind)
     try pvs.runToRest(driver)
     return (driver, pvs)
   }
