@@ -67,9 +67,28 @@ public struct ControlClient: Sendable {
     try decoded(send("GET", "/v1/resync"))
   }
 
-  /// Adds a leg on the PV at `path`.
-  public func addLeg(path: String) throws(ControlClientError) -> LegStatus {
-    try decoded(send("POST", "/v1/legs", json: AddLegRequest(path: path)))
+  /// Adds a leg, or a spare, on the PV at `path`.
+  public func addLeg(
+    path: String, spare: Bool = false
+  ) throws(ControlClientError) -> LegStatus {
+    try decoded(send("POST", "/v1/legs", json: AddLegRequest(path: path, spare: spare)))
+  }
+
+  /// Puts a leg on the PV at `path` in the place of `leg`; returns the new one.
+  public func replaceLeg(_ leg: String, path: String) throws(ControlClientError) -> LegStatus {
+    let target = "/v1/legs/\(PercentEncoding.encode(leg))/replace"
+    return try decoded(send("POST", target, json: ReplaceLegRequest(path: path)))
+  }
+
+  /// Begins anew with a leg whose disk was repaired.
+  public func refreshLeg(_ leg: String) throws(ControlClientError) -> LegStatus {
+    try decoded(send("POST", "/v1/legs/\(PercentEncoding.encode(leg))/refresh"))
+  }
+
+  /// Changes a leg's options.
+  public func setLeg(_ leg: String, writeMostly: Bool) throws(ControlClientError) -> LegStatus {
+    let body = SetLegRequest(writeMostly: writeMostly)
+    return try decoded(send("PATCH", "/v1/legs/\(PercentEncoding.encode(leg))", json: body))
   }
 
   /// Takes a leg offline as failed.

@@ -7,14 +7,52 @@
 public struct AddLegRequest: Codable, Equatable, Sendable {
   /// Where the PV is; relative to the server's working directory if it does not start with `/`.
   public var path: String
+  /// Keep it until a leg fails.
+  public var spare: Bool
 
-  /// Asks for a leg on `path`.
+  /// Asks for a leg, or a spare, on `path`.
+  public init(path: String, spare: Bool = false) {
+    self.path = path
+    self.spare = spare
+  }
+
+  /// Decodes, refusing unknown members.
+  public init(from decoder: any Decoder) throws {
+    try decoder.refuseMembers(otherThan: ["path", "spare"])
+    let container = try decoder.container(keyedBy: CodingKeys.self)
+    path = try container.decode(String.self, forKey: .path)
+    spare = try container.decodeIfPresent(Bool.self, forKey: .spare) ?? false
+  }
+}
+
+/// `POST /v1/legs/{leg}/replace`: put a leg on another PV in its place.
+public struct ReplaceLegRequest: Codable, Equatable, Sendable {
+  /// Where the PV is; relative to the server's working directory if it does not start with `/`.
+  public var path: String
+
+  /// Asks for a leg on `path` in the place of another one.
   public init(path: String) { self.path = path }
 
   /// Decodes, refusing unknown members.
   public init(from decoder: any Decoder) throws {
     try decoder.refuseMembers(otherThan: ["path"])
     path = try decoder.container(keyedBy: CodingKeys.self).decode(String.self, forKey: .path)
+  }
+}
+
+/// `PATCH /v1/legs/{leg}`: change what can be changed of a leg; what is left out stays.
+public struct SetLegRequest: Codable, Equatable, Sendable {
+  /// Read it only if nothing else can.
+  public var writeMostly: Bool?
+
+  /// Asks for changes.
+  public init(writeMostly: Bool? = nil) { self.writeMostly = writeMostly }
+
+  /// Decodes, refusing unknown members.
+  public init(from decoder: any Decoder) throws {
+    try decoder.refuseMembers(otherThan: ["writeMostly"])
+    writeMostly = try decoder.container(keyedBy: CodingKeys.self)
+      .decodeIfPresent(Bool.self, forKey: .writeMostly)
   }
 }
 

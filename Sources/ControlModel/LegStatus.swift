@@ -77,6 +77,10 @@ public struct LegStatus: Codable, Equatable, Sendable {
   public var writeErrors: UInt64
   /// Blocks rewritten from another leg after a read error.
   public var repairedBlocks: UInt64
+  /// Slot of the leg in whose place it is: that one is removed when this one is in sync.
+  public var replaces: Int?
+  /// Read only if nothing else can.
+  public var writeMostly: Bool
   /// How the PV is opened; nil when it is not.
   public var cache: Cache?
   /// How long I/O takes on the leg.
@@ -86,7 +90,8 @@ public struct LegStatus: Codable, Equatable, Sendable {
   public init(
     slot: Int, id: String, path: String, state: State, staleBytes: UInt64 = 0,
     readErrors: UInt64 = 0, writeErrors: UInt64 = 0, repairedBlocks: UInt64 = 0,
-    cache: Cache? = nil, latency: Latency = Latency()
+    replaces: Int? = nil, writeMostly: Bool = false, cache: Cache? = nil,
+    latency: Latency = Latency()
   ) {
     self.slot = slot
     self.id = id
@@ -96,6 +101,8 @@ public struct LegStatus: Codable, Equatable, Sendable {
     self.readErrors = readErrors
     self.writeErrors = writeErrors
     self.repairedBlocks = repairedBlocks
+    self.replaces = replaces
+    self.writeMostly = writeMostly
     self.cache = cache
     self.latency = latency
   }
@@ -111,6 +118,8 @@ public struct LegStatus: Codable, Equatable, Sendable {
     try container.encode(readErrors, forKey: .readErrors)
     try container.encode(writeErrors, forKey: .writeErrors)
     try container.encode(repairedBlocks, forKey: .repairedBlocks)
+    try container.encode(replaces, forKey: .replaces)
+    try container.encode(writeMostly, forKey: .writeMostly)
     try container.encode(cache, forKey: .cache)
     try container.encode(latency, forKey: .latency)
   }

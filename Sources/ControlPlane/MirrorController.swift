@@ -5,9 +5,9 @@ import ControlModel
 
 /// A served mirror, as the control plane sees and commands it.
 ///
-/// Threads: no function is called on the event loop. `failLeg`, `removeLeg`, `readdLeg` and
-/// `addLeg` are called one at a time, from one thread, and may block for seconds: they return when
-/// the change is durable (the label that records it is written), not when a resync is done.
+/// Threads: no function is called on the event loop. Those that change a leg are called one at a
+/// time, from one thread, and may block for seconds: they return when the change is durable (the
+/// label that records it is written), not when a resync is done.
 /// `status` and `shutdown` are called from other threads at any time, also while a command
 /// blocks, and must return quickly.
 public protocol MirrorController: Sendable {
@@ -24,9 +24,20 @@ public protocol MirrorController: Sendable {
   /// new one.
   func readdLeg(_ slot: Int, force: Bool) throws(ControlError)
 
-  /// Makes a new leg on the PV at `path` in a free slot.
+  /// Makes a new leg, or a spare, on the PV at `path` in a free slot.
   /// - Returns: the slot.
-  func addLeg(path: String) throws(ControlError) -> Int
+  func addLeg(path: String, spare: Bool) throws(ControlError) -> Int
+
+  /// Makes a new leg on the PV at `path`; when it is in sync, the leg in `slot` is removed.
+  /// - Returns: the slot of the new leg.
+  func replaceLeg(_ slot: Int, path: String) throws(ControlError) -> Int
+
+  /// Begins anew with the leg in `slot`: brings it back if it is offline, else forgets its errors
+  /// and a flush that failed.
+  func refreshLeg(_ slot: Int) throws(ControlError)
+
+  /// Changes options of the leg in `slot`; what is nil stays.
+  func setLeg(_ slot: Int, writeMostly: Bool?) throws(ControlError)
 
   /// Tells the server to stop cleanly; returns at once. Whoever runs the server stops the
   /// control plane as the last thing, so that `status` answers until then.

@@ -91,12 +91,22 @@ struct Responder: Sendable {
     case .resync: return Response(json: controller.status().resync)
     case .addLeg:
       let request = try ControlJSON.decode(AddLegRequest.self, from: body)
-      guard !request.path.isEmpty, request.path.utf8.count < 4096, !request.path.utf8.contains(0)
-      else { throw ControlError(.invalid, "'path' is not the path of a file or device") }
-      let slot = try controller.addLeg(path: request.path)
-      var response = answer(slot: slot, status: 201)
-      response.fields.append(("Location", "/v1/legs/\(slot)"))
-      return response
+      try checkPath(request.path)
+      return made(try controller.addLeg(path: request.path, spare: request.spare))
+    case .replaceLeg(let leg):
+      let request = try ControlJSON.decode(ReplaceLegRequest.self, from: body)
+      try checkPath(request.path)
+      return made(try controller.replaceLeg(try find(leg), path: request.path))
+    case .refreshLeg(let leg):
+      _ = try decode(EmptyRequest.self, from: body)
+      let slot = try find(leg)
+      try controller.refreshLeg(slot)
+      return answer(slot: slot)
+    case .setLeg(let leg):
+      let request = try ControlJSON.decode(SetLegRequest.self, from: body)
+      let slot = try find(leg)
+      try controller.setLeg(slot, writeMostly: request.writeMostly)
+      return answer(slot: slot)
     case .failLeg(let leg):
       _ = try decode(EmptyRequest.self, from: body)
       let slot = try find(leg)
@@ -117,6 +127,19 @@ struct Responder: Sendable {
       controller.shutdown()
       return Response(status: 202)
     }
+  }
+
+  private func checkPath(_ path: String) throws(ControlError) {
+    guard !path.isEmpty, path.utf8.count < 4096, !path.utf8.contains(0) else {
+      throw ControlError(.invalid, "'path' is not the path of a file or device")
+    }
+  }
+
+  /// The leg that was made in `slot`.
+  private func made(_ slot: Int) -> Response {
+    var response = answer(slot: slot, status: 201)
+    response.fields.append(("Location", "/v1/legs/\(slot)"))
+    return response
   }
 
   /// Decodes a body that may be left out, which stands for `{}`.

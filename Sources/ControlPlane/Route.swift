@@ -6,6 +6,9 @@
 //   POST   /v1/legs                        AddLegRequest -> 201 LegStatus
 //   POST   /v1/legs/{leg}/fail             -> 200 LegStatus
 //   POST   /v1/legs/{leg}/readd            ReaddLegRequest -> 200 LegStatus
+//   POST   /v1/legs/{leg}/replace          ReplaceLegRequest -> 201 LegStatus of the new leg
+//   POST   /v1/legs/{leg}/refresh          -> 200 LegStatus
+//   PATCH  /v1/legs/{leg}                  SetLegRequest -> 200 LegStatus
 //   DELETE /v1/legs/{leg}                  -> 200 LegStatus, or 204 if nothing is left of it
 //   POST   /v1/shutdown                    -> 202
 //
@@ -23,6 +26,9 @@ enum Route: Equatable {
   case failLeg(String)
   case readdLeg(String)
   case removeLeg(String)
+  case replaceLeg(String)
+  case refreshLeg(String)
+  case setLeg(String)
   case shutdown
 
   /// Why there is no such operation.
@@ -39,7 +45,7 @@ enum Route: Equatable {
   var isCommand: Bool {
     switch self {
     case .mirror, .legs, .resync, .shutdown: false
-    case .addLeg, .failLeg, .readdLeg, .removeLeg: true
+    case .addLeg, .failLeg, .readdLeg, .removeLeg, .replaceLeg, .refreshLeg, .setLeg: true
     }
   }
 
@@ -67,12 +73,20 @@ enum Route: Equatable {
     case ("resync", 2): return [("GET", .resync)]
     case ("shutdown", 2): return [("POST", .shutdown)]
     case ("legs", 2): return [("GET", .legs), ("POST", .addLeg)]
-    case ("legs", 3) where !segments[2].isEmpty: return [("DELETE", .removeLeg(segments[2]))]
-    case ("legs", 4) where !segments[2].isEmpty && segments[3] == "fail":
-      return [("POST", .failLeg(segments[2]))]
-    case ("legs", 4) where !segments[2].isEmpty && segments[3] == "readd":
-      return [("POST", .readdLeg(segments[2]))]
+    case ("legs", 3) where !segments[2].isEmpty:
+      return [("PATCH", .setLeg(segments[2])), ("DELETE", .removeLeg(segments[2]))]
+    case ("legs", 4) where !segments[2].isEmpty: return verb(segments[3], on: segments[2])
     default: return []
+    }
+  }
+
+  private static func verb(_ verb: String, on leg: String) -> [(String, Route)] {
+    switch verb {
+    case "fail": [("POST", .failLeg(leg))]
+    case "readd": [("POST", .readdLeg(leg))]
+    case "replace": [("POST", .replaceLeg(leg))]
+    case "refresh": [("POST", .refreshLeg(leg))]
+    default: []
     }
   }
 }

@@ -39,7 +39,8 @@ extension Engine {
   // MARK: Replacing
 
   /// Whether a leg can be replaced: its data are, or were, part of the mirror, once at a time.
-  func checkReplaceable(_ old: LegSlot) throws(CommandError) {
+  /// Throws the reason if not.
+  public func checkReplaceable(_ old: LegSlot) throws(CommandError) {
     try requireWritable()
     try requireMember(old)
     let leg = legs[old.index]

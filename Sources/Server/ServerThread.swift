@@ -7,7 +7,7 @@ import Ring
 import Synchronization
 
 /// An OS thread that runs one function.
-final class ServerThread: Sendable {
+public final class ServerThread: Sendable {
   private let thread: pthread_t
 
   private final class Body: Sendable {
@@ -17,7 +17,7 @@ final class ServerThread: Sendable {
 
   /// Starts the thread.
   /// - Throws: `ServerError.thread`.
-  init(_ run: @escaping @Sendable () -> Void) throws(ServerError) {
+  public init(_ run: @escaping @Sendable () -> Void) throws(ServerError) {
     var made = pthread_t()
     // The reference that goes to the thread is taken back there.
     let body = unsafe Unmanaged.passRetained(Body(run))
@@ -36,7 +36,7 @@ final class ServerThread: Sendable {
   }
 
   /// Waits for its end; once.
-  func join() { pthread_join(thread, nil) }
+  public func join() { pthread_join(thread, nil) }
 }
 
 /// A thread that runs a reactor.

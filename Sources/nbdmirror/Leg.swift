@@ -4,11 +4,14 @@ import ArgumentParser
 import ControlModel
 import Glibc
 
-/// The verbs `leg fail`, `leg remove`, `leg readd`, `leg add`.
+/// The verbs on legs.
 struct Leg: ParsableCommand {
   static let configuration = CommandConfiguration(
-    abstract: "Fail, remove, bring back or add a leg.",
-    subcommands: [LegFail.self, LegRemove.self, LegReadd.self, LegAdd.self])
+    abstract: "Fail, remove, bring back, add, replace or change a leg.",
+    subcommands: [
+      LegFail.self, LegRemove.self, LegReadd.self, LegRefresh.self, LegAdd.self, LegReplace.self,
+      LegOptionsSet.self,
+    ])
 }
 
 /// The options of verbs on one leg.
@@ -87,9 +90,76 @@ struct LegAdd: ParsableCommand {
   @Argument(help: "The PV: a file or a block device.")
   var pv: String
 
+  @Flag(help: "Keep it as a spare: it takes the place of the next leg that fails.")
+  var spare = false
+
   func run() throws {
     let client = try mirror.client()
-    Terminal.write(LegPath.report(try client.addLeg(path: LegPath.absolute(pv))))
+    let leg = try client.addLeg(path: LegPath.absolute(pv), spare: spare)
+    Terminal.write(LegPath.report(leg))
+  }
+}
+
+/// The verb `leg replace`.
+struct LegReplace: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "replace",
+    abstract: "Put a new leg in the place of another one.",
+    discussion: """
+      The old leg serves until the new one is in sync, then it is removed. Returns when the new leg \
+      is online; 'resync wait' waits until it is in sync.
+      """)
+
+  @OptionGroup var options: LegOptions
+
+  @Argument(help: "The new leg's PV: a file or a block device.")
+  var pv: String
+
+  func run() throws {
+    let (client, leg) = try options.find()
+    let path = LegPath.absolute(pv)
+    Terminal.write(LegPath.report(try client.replaceLeg(leg.id, path: path)))
+  }
+}
+
+/// The verb `leg refresh`.
+struct LegRefresh: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "refresh",
+    abstract: "Begin anew with a leg whose disk was repaired.",
+    discussion: """
+      An offline leg comes back as by readd. Of an online one the errors are forgotten, blocks that \
+      could not be read are tried again, and flushes that fail since one failed may succeed again.
+      """)
+
+  @OptionGroup var options: LegOptions
+
+  func run() throws {
+    let (client, leg) = try options.find()
+    Terminal.write(LegPath.report(try client.refreshLeg(leg.id)))
+  }
+}
+
+/// The verb `leg set`.
+struct LegOptionsSet: ParsableCommand {
+  /// on or off.
+  enum Switch: String, CaseIterable, ExpressibleByArgument {
+    case on
+    case off
+  }
+
+  static let configuration = CommandConfiguration(
+    commandName: "set",
+    abstract: "Change a leg's options; they are kept in its label.")
+
+  @OptionGroup var options: LegOptions
+
+  @Option(help: "Read the leg only if nothing else can.")
+  var writeMostly: Switch
+
+  func run() throws {
+    let (client, leg) = try options.find()
+    Terminal.write(LegPath.report(try client.setLeg(leg.id, writeMostly: writeMostly == .on)))
   }
 }
 
@@ -117,7 +187,9 @@ enum LegPath {
   /// What a command did to `leg`.
   static func report(_ leg: LegStatus) -> String {
     let stale = leg.staleBytes == 0 ? "" : ", \(Quantity.bytes(leg.staleBytes)) stale"
-    return "leg \(leg.slot): \(leg.state.rawValue)\(stale)\n"
+    let replaces = leg.replaces.map { ", replaces leg \($0)" } ?? ""
+    let writeMostly = leg.writeMostly ? ", write-mostly" : ""
+    return "leg \(leg.slot): \(leg.state.rawValue)\(stale)\(replaces)\(writeMostly)\n"
   }
 
   private static func resolved(_ path: String) -> String? {

@@ -25,8 +25,12 @@ final class MirrorAdapter: MirrorController, MirrorObserver, Sendable {
   }
 
   let files: LegFiles
-  private let facts: Facts
+  let facts: Facts
   private let startedNanoseconds = monotonicNanoseconds()
+  /// Legs that were failed by command: they do not come back by themselves.
+  let failedByCommand = Mutex(LegSet.none)
+  /// One change of a leg at a time.
+  let oneAtATime = Mutex(())
   /// Set once, before anybody asks; the server needs its observer first.
   private let served = Mutex<MirrorServer?>(nil)
 
@@ -38,14 +42,14 @@ final class MirrorAdapter: MirrorController, MirrorObserver, Sendable {
   /// Gives the adapter its server. Call it once, before the control plane starts.
   func connect(_ server: MirrorServer) { served.withLock { $0 = server } }
 
-  private var server: MirrorServer {
+  var server: MirrorServer {
     guard let server = served.withLock({ $0 }) else {
       preconditionFailure("the adapter is connected before it is asked")
     }
     return server
   }
 
-  private var now: Instant { Instant(nanoseconds: monotonicNanoseconds()) }
+  var now: Instant { Instant(nanoseconds: monotonicNanoseconds()) }
 
   // MARK: MirrorObserver
 
@@ -96,7 +100,7 @@ final class MirrorAdapter: MirrorController, MirrorObserver, Sendable {
     let state: LegStatus.State =
       switch leg.state {
       case .online: leg.staleBytes == 0 ? .inSync : .syncing
-      case .vacant: .syncing
+      case .vacant, .adding: .syncing
       case .missing: leg.isJoining ? .syncing : .missing
       case .failed: leg.isJoining ? .syncing : .failed
       case .removed: leg.isJoining ? .syncing : .removed
@@ -106,6 +110,7 @@ final class MirrorAdapter: MirrorController, MirrorObserver, Sendable {
       slot: leg.slot.index, id: leg.legId.description, path: files.path(of: leg.slot),
       state: state, staleBytes: leg.staleBytes, readErrors: leg.readErrors,
       writeErrors: leg.writeErrors, repairedBlocks: leg.repairedBlocks,
+      replaces: leg.replaces?.index, writeMostly: leg.isWriteMostly,
       cache: files.isDirect(leg.slot).map { $0 ? .direct : .buffered },
       latency: LegStatus.Latency(
         read: quantiles(of: leg.readLatency), write: quantiles(of: leg.writeLatency)))
@@ -117,235 +122,5 @@ final class MirrorAdapter: MirrorController, MirrorObserver, Sendable {
       p99Microseconds: histogram.quantileMicroseconds(percent: 99))
   }
 
-  func failLeg(_ slot: Int) throws(ControlError) {
-    let slot = LegSlot(slot)
-    try command("leg \(slot) cannot be failed", slot) { (engine, now) throws(CommandError) in
-      try engine.fail(slot, now: now)
-    }
-    try waitUntilRecorded()
-  }
-
-  func removeLeg(_ slot: Int) throws(ControlError) {
-    let slot = LegSlot(slot)
-    try command("leg \(slot) cannot be removed", slot) { (engine, now) throws(CommandError) in
-      try engine.remove(slot, now: now)
-    }
-    try waitUntilRecorded()
-  }
-
-  func readdLeg(_ slot: Int, force: Bool) throws(ControlError) {
-    let slot = LegSlot(slot)
-    let path = files.path(of: slot)
-    guard !path.isEmpty else {
-      throw ControlError(
-        .conflict, "the path of leg \(slot) is not known: say it with leg add PATH")
-    }
-    try readd(slot, path: path, force: force)
-  }
-
   func shutdown() { server.requestStop() }
-
-  // MARK: Commands
-
-  /// Runs an engine command; a refusal becomes a sentence that begins with `what`.
-  private func command(
-    _ what: String, _ slot: LegSlot?,
-    _ body: (inout Engine, Instant) throws(CommandError) -> Void
-  ) throws(ControlError) {
-    let now = now
-    let refusal = server.withEngine { engine -> CommandError? in
-      do throws(CommandError) {
-        try body(&engine, now)
-        return nil
-      } catch {
-        return error
-      }
-    }
-    if let refusal { throw CommandText.error(what, refusal) }
-  }
-
-  /// Waits until the labels say what the command changed.
-  private func waitUntilRecorded() throws(ControlError) {
-    guard waitFor(milliseconds: 20_000, { server.withEngine { $0.isLabelSettled } }) else {
-      throw ControlError(
-        .failed, "the change is made, but no label that says so could be written yet")
-    }
-  }
-
-  /// Opens the PV of an offline leg and brings it back.
-  private func readd(_ slot: LegSlot, path: String, force: Bool) throws(ControlError) {
-    let what = "leg \(slot) cannot come back"
-    let isOffline = server.withEngine { engine in
-      engine.snapshot().legs.contains {
-        $0.slot == slot && $0.state != .online && !$0.isJoining
-      }
-    }
-    guard isOffline else { throw CommandText.error(what, .notOffline) }
-    guard files.waitUntilFree(slot) else { throw CommandText.error(what, .ioInFlight) }
-    let file = try open(path)
-    try checkGeometry(file)
-    guard case .success(let elected) = file.readLabel(), elected.label.setId == facts.setId else {
-      throw ControlError(
-        .failed, "\(what): \(path) carries no label of this mirror; leg add \(path) makes a new leg"
-      )
-    }
-    var leg = ReturningLeg(
-      legId: elected.label.legId, lineage: elected.label.lineage,
-      labelSequence: elected.label.sequence, labelCopy: elected.copy, isTreatedAsNew: false)
-    if elected.label.isOfAddedPV {
-      leg.isTreatedAsNew = true
-      try erase(file)
-    } else if force {
-      let check = leg
-      let isDiverged = server.withEngine { engine -> Bool in
-        do throws(CommandError) {
-          try engine.checkReturn(check, to: slot)
-          return false
-        } catch {
-          return error == .diverged
-        }
-      }
-      if isDiverged {
-        try empty(file, &leg, slot)
-      }
-    }
-    files.attach(file, to: slot)
-    let returning = leg
-    do {
-      try command(what, slot) { (engine, now) throws(CommandError) in
-        try engine.readd(returning, to: slot, now: now)
-      }
-    } catch {
-      files.close(slot)
-      throw error
-    }
-    try waitUntilRecorded()
-  }
-
-  func addLeg(path: String) throws(ControlError) -> Int {
-    let file = try openOrMake(path)
-    try checkGeometry(file)
-    if case .success(let elected) = file.readLabel(), elected.label.setId == facts.setId {
-      return try takeBack(file, elected.label.legId)
-    }
-    try refuseForeign(file)
-    let legId = Identifier.random()
-    var slot: LegSlot?
-    try command("no leg can be added", nil) { (engine, _) throws(CommandError) in
-      slot = try engine.slotForNewLeg()
-    }
-    guard let slot, files.waitUntilFree(slot) else {
-      throw CommandText.error("no leg can be added", .ioInFlight)
-    }
-    try erase(file)
-    _ = try writeAddedLabel(file, legId, slot)
-    files.attach(file, to: slot)
-    do {
-      try command("no leg can be added", slot) { (engine, now) throws(CommandError) in
-        try engine.add(legId: legId, at: slot, now: now)
-      }
-    } catch {
-      files.close(slot)
-      throw error
-    }
-    try waitUntilRecorded()
-    return slot.index
-  }
-
-  /// A PV of this mirror was named: its leg comes back if it is offline.
-  private func takeBack(_ file: PVFile, _ legId: Identifier) throws(ControlError) -> Int {
-    let member = server.withEngine { $0.snapshot().legs.first { $0.legId == legId } }
-    guard let member else {
-      throw ControlError(
-        .conflict,
-        "\(file.path) carries a label of this mirror that the mirror does not know: "
-          + "erase it first (wipefs does not know our label; dd the first 2 MiB)")
-    }
-    let path = file.path
-    _ = consume file  // Gives the lock back for the second opening.
-    try readd(member.slot, path: path, force: false)
-    return member.slot.index
-  }
-
-  // MARK: Files
-
-  private func open(_ path: String) throws(ControlError) -> PVFile {
-    do throws(PVError) {
-      return try PVFile.openWhenFree(path: path, cache: facts.cache)
-    } catch {
-      throw ControlError(.failed, error.description)
-    }
-  }
-
-  /// Opens a PV, or makes a sparse file of the needed size where nothing is.
-  private func openOrMake(_ path: String) throws(ControlError) -> PVFile {
-    do throws(PVError) {
-      return try PVFile.openWhenFree(path: path, cache: facts.cache)
-    } catch .cannotOpen(path: _, errno: 2) {
-      do throws(PVError) {
-        try PVFile.make(path: path, bytes: facts.layout.pvBytes, isPreallocated: false)
-      } catch {
-        throw ControlError(.failed, error.description)
-      }
-      return try open(path)
-    } catch {
-      throw ControlError(.failed, error.description)
-    }
-  }
-
-  private func checkGeometry(_ file: PVFile) throws(ControlError) {
-    guard file.legBytes >= facts.layout.pvBytes else {
-      throw ControlError(
-        .failed,
-        "\(file.path) has \(file.legBytes) bytes, a leg of this mirror needs \(facts.layout.pvBytes)"
-      )
-    }
-    guard file.logicalBlockBytes <= facts.layout.blockBytes else {
-      throw ControlError(
-        .failed,
-        "\(file.path) has sectors of \(file.logicalBlockBytes) bytes, the mirror's blocks are "
-          + "\(facts.layout.blockBytes)")
-    }
-  }
-
-  private func refuseForeign(_ file: PVFile) throws(ControlError) {
-    do throws(PVError) {
-      if let found = try file.findForeign().first {
-        throw PVError.foreign(path: file.path, what: found.what)
-      }
-    } catch {
-      throw ControlError(.conflict, error.description)
-    }
-  }
-
-  /// A PV whose own history was given up becomes an empty one that says so.
-  func empty(_ file: PVFile, _ leg: inout ReturningLeg, _ slot: LegSlot) throws(ControlError) {
-    try erase(file)
-    let label = try writeAddedLabel(file, leg.legId, slot)
-    leg.isTreatedAsNew = true
-    leg.labelSequence = label.sequence
-    leg.labelCopy = 0
-  }
-
-  /// Writes the label that says that the PV is being added.
-  private func writeAddedLabel(
-    _ file: PVFile, _ legId: Identifier, _ slot: LegSlot
-  ) throws(ControlError) -> Label {
-    let label = server.withEngine { $0.labelForAddedPV(legId: legId, at: slot) }
-    do throws(PVError) {
-      return try file.writeFirstLabels(label)
-    } catch {
-      throw ControlError(.failed, error.description)
-    }
-  }
-
-  /// Makes the map area hold nothing that was true before.
-  func erase(_ file: PVFile) throws(ControlError) {
-    do throws(PVError) {
-      try file.writeMap(layout: facts.layout, setId: facts.setId, word: 0)
-      try file.flush()
-    } catch {
-      throw ControlError(.failed, error.description)
-    }
-  }
 }

@@ -1,6 +1,7 @@
 // From paths to an engine: PVs opened and locked, labels and maps read, the plan made.
 
 import Base
+import ControlModel
 import Glibc
 import Legs
 import MirrorEngine

@@ -72,6 +72,9 @@ struct Serve: ParsableCommand {
   @Option(help: ArgumentHelp("A leg that does not answer for so long fails.", valueName: "SECONDS"))
   var legTimeout: Double = 8
 
+  @Flag(help: "Bring legs that failed back by themselves once their PV can be read again.")
+  var autoReadd = false
+
   @Option(
     help: ArgumentHelp(
       "Busy wait for up to so many microseconds before a thread sleeps; 0: never.",
@@ -109,6 +112,9 @@ struct Serve: ParsableCommand {
     mirror.adapter.connect(server)
     let control = try startControl(mirror)
     defer { control.stop() }
+    let prober = AutoReadd(mirror.adapter)
+    if autoReadd && !mirror.plan.isReadOnly { try prober.start() }
+    defer { prober.stop() }
     let outcome = try server.run(signals: signals) {
       mirror.bringReturningLegsIn(server)
       announce(mirror.plan.name, configuration, server)

@@ -72,6 +72,11 @@ enum StatusText {
           + "'nbdmirror explain PV...', and repair a disk before it is served again")
     }
     for leg in mirror.legs {
+      if let old = leg.replaces {
+        sentences.append(
+          "leg \(leg.slot) replaces leg \(old), which is removed when leg \(leg.slot) is in sync")
+      }
+      if mirror.legs.contains(where: { $0.replaces == leg.slot }) { continue }
       if let sentence = advice(leg) { sentences.append(sentence) }
     }
     if mirror.resync.running && mirror.resync.paused {
@@ -88,11 +93,10 @@ enum StatusText {
     switch leg.state {
     case .failed:
       return "leg \(slot) failed: repair its disk, then 'nbdmirror leg readd \(slot)'; for a new "
-        + "disk 'nbdmirror leg remove \(slot)' and 'nbdmirror leg add PV'"
+        + "disk 'nbdmirror leg replace \(slot) PV'"
     case .missing:
       return "leg \(slot) is missing: bring \(leg.path.isEmpty ? "its disk" : path(leg)) back, "
-        + "then 'nbdmirror leg readd \(slot)'; for a new disk 'nbdmirror leg remove \(slot)' and "
-        + "'nbdmirror leg add PV'"
+        + "then 'nbdmirror leg readd \(slot)'; for a new disk 'nbdmirror leg replace \(slot) PV'"
     case .inSync, .syncing:
       guard leg.readErrors + leg.writeErrors > 0 else { return nil }
       let kinds = [(leg.readErrors, "read"), (leg.writeErrors, "write")].filter { $0.0 > 0 }

@@ -72,6 +72,30 @@ struct CommandTests {
       server.mirror.calls == ["fail 0", "readd 1 true", "add \(folder)/c.img", "remove 2"])
   }
 
+  @Test("leg verbs that replace and change a leg")
+  func otherLegs() throws {
+    let server = try TestServer()
+    let control = ["--control", server.path]
+    let set = try CommandTests.run(["leg", "set", "0", "--write-mostly", "on"] + control)
+    #expect(set == Outcome(status: 0, output: "leg 0: in-sync, write-mostly\n", error: ""))
+    let off = try CommandTests.run(["leg", "set", "0", "--write-mostly", "off"] + control)
+    #expect(off == Outcome(status: 0, output: "leg 0: in-sync\n", error: ""))
+    let fresh = try CommandTests.run(["leg", "refresh", "/srv/a.img"] + control)
+    #expect(fresh == Outcome(status: 0, output: "leg 0: in-sync\n", error: ""))
+    let spare = try CommandTests.run(["leg", "add", "/srv/c", "--spare"] + control)
+    #expect(spare == Outcome(status: 0, output: "leg 2: spare\n", error: ""))
+    let replaced = try CommandTests.run(["leg", "replace", "1", "/srv/d"] + control)
+    #expect(
+      replaced == Outcome(status: 0, output: "leg 3: syncing, replaces leg 1\n", error: ""))
+    #expect(
+      server.mirror.calls == [
+        "set 0 true", "set 0 false", "refresh 0", "add /srv/c spare", "replace 1 /srv/d",
+      ])
+    for wrong in [["set", "0"], ["set", "0", "--write-mostly", "yes"], ["replace", "0"]] {
+      #expect(try CommandTests.run(["leg"] + wrong + control).status == 2)
+    }
+  }
+
   @Test("a refusal is one sentence and exit status 1")
   func refusal() throws {
     let server = try TestServer()

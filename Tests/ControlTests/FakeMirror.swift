@@ -40,11 +40,30 @@ final class FakeMirror: MirrorController {
     try command("readd \(slot) \(force)") { $0.legs[slot].state = .syncing }
   }
 
-  func addLeg(path: String) throws(ControlError) -> Int {
-    try command("add \(path)") {
-      $0.legs.append(LegStatus(slot: 2, id: "id-2", path: path, state: .syncing))
+  func addLeg(path: String, spare: Bool) throws(ControlError) -> Int {
+    try command("add \(path)\(spare ? " spare" : "")") {
+      $0.legs.append(
+        LegStatus(slot: 2, id: "id-2", path: path, state: spare ? .spare : .syncing))
     }
     return 2
+  }
+
+  func replaceLeg(_ slot: Int, path: String) throws(ControlError) -> Int {
+    try command("replace \(slot) \(path)") {
+      $0.legs.append(
+        LegStatus(slot: 3, id: "id-3", path: path, state: .syncing, replaces: slot))
+    }
+    return 3
+  }
+
+  func refreshLeg(_ slot: Int) throws(ControlError) {
+    try command("refresh \(slot)") { $0.legs[slot].readErrors = 0 }
+  }
+
+  func setLeg(_ slot: Int, writeMostly: Bool?) throws(ControlError) {
+    try command("set \(slot) \(writeMostly.map { "\($0)" } ?? "nothing")") {
+      if let writeMostly { $0.legs[slot].writeMostly = writeMostly }
+    }
   }
 
   func shutdown() { state.withLock { $0.calls.append("shutdown") } }

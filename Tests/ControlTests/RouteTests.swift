@@ -16,6 +16,8 @@ struct RouteTests {
       ("DELETE", "/v1/legs/1", .removeLeg("1")), ("POST", "/v1/shutdown", .shutdown),
       ("DELETE", "/v1/legs/%2Fsrv%2Fa%20b.img", .removeLeg("/srv/a b.img")),
       ("POST", "/v1/legs/%c3%a4/fail", .failLeg("ä")),
+      ("POST", "/v1/legs/1/replace", .replaceLeg("1")),
+      ("POST", "/v1/legs/1/refresh", .refreshLeg("1")), ("PATCH", "/v1/legs/1", .setLeg("1")),
     ]
     for (method, target, route) in table {
       #expect(try Route.find(method: method, target: target) == route)
@@ -41,7 +43,7 @@ struct RouteTests {
     #expect(throws: Route.Refusal.badMethod(allowed: ["GET", "HEAD", "POST"])) {
       try Route.find(method: "DELETE", target: "/v1/legs")
     }
-    #expect(throws: Route.Refusal.badMethod(allowed: ["DELETE"])) {
+    #expect(throws: Route.Refusal.badMethod(allowed: ["PATCH", "DELETE"])) {
       try Route.find(method: "GET", target: "/v1/legs/0")
     }
     #expect(throws: Route.Refusal.badMethod(allowed: ["POST"])) {

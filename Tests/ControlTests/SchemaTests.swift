@@ -42,8 +42,9 @@ struct SchemaTests {
     #expect(
       Set(leg.keys) == [
         "slot", "id", "path", "state", "staleBytes", "readErrors", "writeErrors",
-        "repairedBlocks", "cache", "latency",
+        "repairedBlocks", "replaces", "writeMostly", "cache", "latency",
       ])
+    #expect(leg["replaces"] is NSNull)
     #expect(leg["cache"] is NSNull)
     let latency = try #require(leg["latency"] as? [String: Any])
     #expect(Set(latency.keys) == ["read", "write"])
@@ -83,7 +84,8 @@ struct SchemaTests {
       ("null", "a JSON object is expected"), ("{}", "the member 'path' is missing"),
       ("{\"path\":1}", "the member 'path' has the wrong type"),
       ("{\"path\":null}", "the member 'path' has the wrong type"),
-      ("{\"path\":\"a\",\"spare\":true}", "unknown member 'spare'"),
+      ("{\"path\":\"a\",\"hot\":true}", "unknown member 'hot'"),
+      ("{\"path\":\"a\",\"spare\":1}", "the member 'spare' has the wrong type"),
       ("\u{0}\u{1}", "this is not JSON"),
     ])
   func badBodies(body: String, reason: String) {

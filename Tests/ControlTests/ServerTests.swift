@@ -23,10 +23,17 @@ struct ServerTests {
     #expect(try server.client.readdLeg(Samples.legs[0].id, force: true).slot == 0)
     #expect(try server.client.addLeg(path: "/srv/ü \"c\".img").path == "/srv/ü \"c\".img")
     try server.client.removeLeg("2")
+    #expect(try server.client.addLeg(path: "/srv/d", spare: true).state == .spare)
+    #expect(try server.client.replaceLeg("/srv/b c.img", path: "/srv/e").replaces == 1)
+    #expect(try server.client.refreshLeg("0").slot == 0)
+    #expect(try server.client.setLeg("0", writeMostly: true).writeMostly)
+    #expect(try !server.client.setLeg("0", writeMostly: false).writeMostly)
     try server.client.shutdown()
     #expect(
       server.mirror.calls == [
-        "fail 0", "readd 1 false", "readd 0 true", "add /srv/ü \"c\".img", "remove 2", "shutdown",
+        "fail 0", "readd 1 false", "readd 0 true", "add /srv/ü \"c\".img", "remove 2",
+        "add /srv/d spare", "replace 1 /srv/e", "refresh 0", "set 0 true", "set 0 false",
+        "shutdown",
       ])
   }
 

@@ -21,7 +21,7 @@ struct TextTests {
         Resync: idle; the last one copied 64.0 MiB of 64.0 MiB
 
         ! leg 1 failed: repair its disk, then 'nbdmirror leg readd 1'; for a new disk
-          'nbdmirror leg remove 1' and 'nbdmirror leg add PV'
+          'nbdmirror leg replace 1 PV'
 
         """)
   }
