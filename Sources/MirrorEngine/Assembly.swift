@@ -106,19 +106,11 @@ public struct Assembly: Sendable {
         throw refusal(.laterVersion(path: candidate.path, why: why))
       }
     }
-    for leg in legs {
-      let label = leg.label
-      explanation.append(
-        "PV \(leg.path): leg \(label.slot) (\(label.legId)) of mirror \(label.name), "
-          + "\(name(of: label.lineage.current)), \(label.isClean ? "clean" : "not clean")"
-          + (leg.elected.isOtherCopyValid ? "" : ", one label copy is not valid"))
-    }
+    for leg in legs { explanation.append(AssemblyText.label(leg.elected, path: leg.path)) }
     return legs
   }
 
-  private func name(of generation: Generation) -> String {
-    "generation \(generation.counter) (\(generation.id.short))"
-  }
+  private func name(of generation: Generation) -> String { AssemblyText.name(of: generation) }
 
   private func checkSet(_ legs: [Labelled]) throws(AssemblyRefusal) {
     var groups: [AssemblyRefusal.Group] = []
@@ -218,7 +210,9 @@ public struct Assembly: Sendable {
       let line = head.label.lineage.parents.map(\.short).joined(separator: ", ")
       explanation.append(
         "history of \(paths.joined(separator: ", ")): \(name(of: head.generation)), before it "
-          + (line.isEmpty ? "nothing" : line))
+          + (line.isEmpty ? "nothing" : line)
+          + (head.label.writtenSeconds > 0
+            ? "; last written \(AssemblyText.time(head.label.writtenSeconds))" : ""))
       for (index, member) in head.label.members.enumerated() where member.state != .vacant {
         explanation.append(
           "  leg \(index) (\(member.legId)): \(member.state)"
@@ -282,7 +276,7 @@ public struct Assembly: Sendable {
         guard leg.label.holdsNothing else {
           throw refusal(.notMember(path: leg.path, name: head.label.name))
         }
-        explanation.append(leftOut(leg))
+        explanation.append(AssemblyText.leftOut(path: leg.path, leg.label))
         continue
       }
       let role = role(of: leg, member: members[index], head: head)
@@ -291,23 +285,24 @@ public struct Assembly: Sendable {
         throw splitBrain([head, leg], legs)
       }
       let slot = LegSlot(index)
-      plan.legs[index] = AssemblyLeg(
+      let seated = AssemblyLeg(
         slot: slot, candidate: leg.candidate, path: leg.path, role: role, label: leg.elected)
+      plan.legs[index] = seated
       plan.nextLabelSequence = max(plan.nextLabelSequence, leg.elected.nextSequence)
+      let isCurrent = leg.generation.id == head.generation.id
       if role == .online {
         plan.online.insert(slot)
-        let isCurrent = leg.generation.id == head.generation.id
         plan.wasClean = plan.wasClean && isCurrent && leg.label.isClean
         plan.isReadOnly = plan.isReadOnly || !leg.label.features.allowsWriting
       }
-      explanation.append(verdict(slot, role, leg, head))
+      explanation.append(AssemblyText.verdict(seated, members[index], isCurrent: isCurrent))
     }
     try findLost(&plan, legs)
-    explanation.append(
-      plan.wasClean
-        ? "the mirror was stopped cleanly" : "the mirror was not stopped cleanly")
+    explanation.append(AssemblyText.stop(wasClean: plan.wasClean, plan.logKind))
     if plan.isReadOnly {
-      explanation.append("a label has features that this version may only read")
+      explanation.append(
+        "a label has features that this version may only read: it is served read-only; to write, use "
+          + "the nbdmirror that made it")
     }
     plan.explanation = explanation
     return plan
@@ -343,39 +338,6 @@ public struct Assembly: Sendable {
     leg.label.holdsNothing || member.isGivenUp && isOfLine(leg, head)
   }
 
-  /// Why a PV that carries our label is no part of the mirror.
-  private func leftOut(_ leg: Labelled) -> String {
-    leg.label.isOfSpare
-      ? "PV \(leg.path): was a spare and is none any more; it is left out"
-      : "PV \(leg.path): was being added when the server stopped; no leg knows of it, it is left "
-        + "out"
-  }
-
-  private func verdict(
-    _ slot: LegSlot, _ role: AssemblyRole, _ leg: Labelled, _ head: Labelled
-  ) -> String {
-    let member = head.label.members[slot.index]
-    let start = "leg \(slot) (PV \(leg.path)): "
-    switch role {
-    case .online:
-      return start
-        + (leg.generation.id == head.generation.id
-          ? "online"
-          : "online; its label is older because a crash came between the label writes, its data "
-            + "is current")
-    case .returning:
-      return start
-        + "missing since generation \(member.offlineSince), comes back with what it missed"
-    case .offline:
-      return start + "\(member.state) since generation \(member.offlineSince), stays offline"
-    case .diverged:
-      if leg.label.holdsNothing { return start + "was being added, everything is copied to it" }
-      return start + "its own history is given up, every region is stale"
-    case .spare:
-      return start + "spare"
-    }
-  }
-
   /// Finds the legs that the head lists online and that are not there.
   private mutating func findLost(
     _ plan: inout AssemblyPlan, _ legs: [Labelled]
@@ -387,10 +349,8 @@ public struct Assembly: Sendable {
       guard plan.legs[index] == nil, member.state != .vacant else { continue }
       if member.state == .online {
         absent.append(AssemblyRefusal.MissingLeg(slot: slot, legId: member.legId))
-        explanation.append("leg \(slot) (\(member.legId)): listed online, absent")
-      } else {
-        explanation.append("leg \(slot) (\(member.legId)): \(member.state), absent")
       }
+      explanation.append(AssemblyText.absent(slot, member))
     }
     guard !plan.online.isEmpty else {
       throw refusal(.nothingOnline(paths: legs.map(\.path)))
@@ -399,7 +359,10 @@ public struct Assembly: Sendable {
       throw refusal(.missingLegs(absent))
     }
     try checkCompleteLeg(&plan, legs)
-    if !absent.isEmpty { explanation.append("--degraded: starts without the absent legs") }
+    if !absent.isEmpty {
+      explanation.append(
+        "--degraded: starts without the absent legs; when they are back they copy what they missed")
+    }
   }
 
   /// With the log in memory a leg that is not complete is stale everywhere after a crash, and so is

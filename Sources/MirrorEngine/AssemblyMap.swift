@@ -184,7 +184,8 @@ public struct AssemblyMap: Equatable, Sendable {
     }
     if regionsWithoutSource > 0 {
       explanation.append(
-        "\(regionsWithoutSource) regions are current on no online leg and cannot be read")
+        "\(regionsWithoutSource) regions are current on no online leg and cannot be read until "
+          + "a leg that has them is back")
     }
     for (index, member) in plan.members.enumerated()
     where member.state != .vacant && member.state != .spare {

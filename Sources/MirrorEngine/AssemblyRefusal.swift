@@ -82,12 +82,14 @@ public struct AssemblyRefusal: Error, Equatable, Sendable, CustomStringConvertib
     case .noCandidates:
       "no PV was named"
     case .noLabel(let path, let why):
-      "PV \(path): \(why)"
+      "PV \(path): \(why); name the PVs of the mirror only. If this is one, leave it out, start "
+        + "with --degraded, and replace its leg"
     case .laterVersion(let path, let why):
       "PV \(path): \(why); use the nbdmirror that wrote it"
     case .foreignSet(let groups):
       "the PVs belong to different mirrors: "
         + groups.map { "\($0.name) (\($0.setId)): \(list($0.paths))" }.joined(separator: "; ")
+        + "; name those of one of them"
     case .duplicateLeg(let path, let other, let legId):
       "PV \(path) and PV \(other) both are leg \(legId): one is a copy of the other, name only "
         + "the right one"
@@ -95,7 +97,8 @@ public struct AssemblyRefusal: Error, Equatable, Sendable, CustomStringConvertib
       "split brain: the legs went on separately: "
         + heads.map { "\(list($0.paths)) at \(describe($0.lineage.current))" }
         .joined(separator: "; ")
-        + "; --choose-leg LEG keeps that leg's data and overwrites the others"
+        + "; --choose-leg LEG keeps that leg's data and overwrites the others. To see what "
+        + "each has: serve --read-only --degraded with its PVs alone"
     case .unknownChoice(let text):
       "--choose-leg \(text) names none of these PVs (give a path, a leg id or a slot number)"
     case .staleChoice(let path, let newer):
@@ -106,11 +109,13 @@ public struct AssemblyRefusal: Error, Equatable, Sendable, CustomStringConvertib
         + "as a new leg"
     case .geometryMismatch(let path, let other):
       "PV \(path) and PV \(other) are of one mirror but their labels describe different sizes or "
-        + "offsets: one of the labels is damaged"
+        + "offsets: one of the labels is damaged; leave one of them out and start with --degraded"
     case .tooSmall(let path, let bytes, let needed):
-      "PV \(path) has \(bytes) bytes, its label says \(needed): it was cut off"
+      "PV \(path) has \(bytes) bytes, its label says \(needed): it was cut off; give "
+        + "it its size back, or leave it out, start with --degraded, and replace its leg"
     case .blockTooLarge(let path, let bytes, let block):
-      "PV \(path) has sectors of \(bytes) bytes, the mirror has blocks of \(block) bytes"
+      "PV \(path) has sectors of \(bytes) bytes, the mirror has blocks of \(block) bytes: it "
+        + "cannot be a leg of this mirror; leave it out, start with --degraded, and replace its leg"
     case .missingLegs(let legs):
       (legs.count == 1 ? "leg " : "legs ")
         + legs.map { "\($0.slot) (\($0.legId))" }.joined(separator: ", ")
@@ -123,7 +128,7 @@ public struct AssemblyRefusal: Error, Equatable, Sendable, CustomStringConvertib
         + "memory, so what \(list(present)) had not yet got would be lost for good. Name the missing "
         + "PV; to give its data up, add --choose-leg with the PV that is to count"
     case .nothingOnline(let paths):
-      "none of the PVs holds current data: \(list(paths))"
+      "none of the PVs holds current data: \(list(paths)); name those that were online last"
     }
   }
 

@@ -34,6 +34,7 @@ public struct Engine: ~Copyable {
 
   let start: EngineStart
   let blockBytes: UInt64
+  let startedAt: Instant
   var now: Instant
   var random: PRNG
 
@@ -83,6 +84,7 @@ public struct Engine: ~Copyable {
 
     self.start = start
     self.now = now
+    startedAt = now
     requestsMax = start.requestsMax
     scratch = Scratch(count: ScratchUnits.totalBytes)
     blockBytes = UInt64(start.layout.blockBytes)

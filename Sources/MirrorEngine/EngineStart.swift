@@ -58,6 +58,9 @@ public struct EngineStart: Sendable {
   public var needsGeneration: Bool
   /// When the mirror was made, seconds since 1970; copied into every label.
   public var createdSeconds: UInt64
+  /// What the clock on the wall says at the start, seconds since 1970; 0: unknown. Labels tell by it
+  /// when they were written.
+  public var wallSeconds: UInt64 = 0
   /// Limits of resync, from the label.
   public var resyncMinBytesPerSecond: UInt64
   /// 0: unlimited.

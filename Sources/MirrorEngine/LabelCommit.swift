@@ -85,7 +85,7 @@ extension Engine {
       preconditionFailure("startLabelCommit counted the free units")
     }
     let copy = 1 - legs[leg.index].labelCopy
-    let label = Label(
+    var label = Label(
       sequence: membership.nextSequence, setId: start.setId, name: start.name,
       legId: legs[leg.index].legId, slot: leg, lineage: membership.lineage,
       members: membership.stagedMembers,
@@ -93,6 +93,10 @@ extension Engine {
       createdSeconds: start.createdSeconds,
       resyncMinBytesPerSecond: start.resyncMinBytesPerSecond,
       resyncMaxBytesPerSecond: start.resyncMaxBytesPerSecond)
+    if start.wallSeconds > 0 {
+      let seconds = now.nanoseconds(since: startedAt) / Nanoseconds.second
+      label.writtenSeconds = start.wallSeconds + seconds
+    }
     let offset = ScratchUnits.offset(unit)
     scratch.withBytes(at: offset, count: Layout.pageBytes) { label.encode(into: &$0) }
     issue(

@@ -25,7 +25,7 @@
 //       128      8  time of creation, seconds since 1970
 //       136      8  resync minimum, bytes per second
 //       144      8  resync maximum, bytes per second; 0: unlimited
-//       152      8  0
+//       152      8  time of writing, seconds since 1970; 0: unknown. For people only
 //       160      8  generation counter
 //       168     16  generation id
 //       184      1  number of parents, 0...16
@@ -86,6 +86,9 @@ public struct Label: Equatable, Sendable {
   public var isClean: Bool
   /// When the mirror was created, seconds since 1970.
   public var createdSeconds: UInt64
+  /// When this label was written, seconds since 1970 by that server's clock; 0: unknown. For people
+  /// who have to decide about a split brain; nothing else looks at it.
+  public var writtenSeconds: UInt64 = 0
   /// Resync: what it takes even under load.
   public var resyncMinBytesPerSecond: UInt64
   /// Resync: what it never exceeds; 0 means unlimited.

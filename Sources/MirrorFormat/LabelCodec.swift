@@ -46,6 +46,7 @@ extension Label {
     bytes.store(littleEndian: createdSeconds, at: 128)
     bytes.store(littleEndian: resyncMinBytesPerSecond, at: 136)
     bytes.store(littleEndian: resyncMaxBytesPerSecond, at: 144)
+    bytes.store(littleEndian: writtenSeconds, at: 152)
     encodeHistory(into: &bytes)
     let name = Array(name.utf8)
     bytes.store(littleEndian: UInt16(name.count), at: 704)
@@ -106,7 +107,7 @@ extension Label {
     guard let logKind = LogKind(rawValue: bytes.uint8(at: 81)) else {
       throw .invalidField("log kind \(bytes.uint8(at: 81)) does not exist")
     }
-    return Label(
+    var label = Label(
       sequence: bytes.littleEndianUInt64(at: 40),
       setId: bytes.identifier(at: 48),
       name: try decodeName(bytes),
@@ -121,6 +122,8 @@ extension Label {
       resyncMinBytesPerSecond: bytes.littleEndianUInt64(at: 136),
       resyncMaxBytesPerSecond: bytes.littleEndianUInt64(at: 144),
       features: features)
+    label.writtenSeconds = bytes.littleEndianUInt64(at: 152)
+    return label
   }
 
   private static func decodeName(_ bytes: RawSpan) throws(FormatError) -> String {

@@ -26,7 +26,8 @@ struct RefusalTests {
       path: "/pvx", label: .failure(.noLabel), legBytes: 0, logicalBlockBytes: 512)
     #expect(
       text(Assembly.plan(mirror.candidates([0]) + [missing]))
-        == "PV /pvx: there is no nbdmirror label")
+        == "PV /pvx: there is no nbdmirror label; name the PVs of the mirror only. If this is one, "
+        + "leave it out, start with --degraded, and replace its leg")
     let later = AssemblyCandidate(
       path: "/pvx", label: .failure(.unknownFeatures(8)), legBytes: 0, logicalBlockBytes: 512)
     #expect(
@@ -43,7 +44,8 @@ struct RefusalTests {
     #expect(
       text(mirror.plan([0, 1, 2]))
         == "the PVs belong to different mirrors: m (00000000-0000-05e7-0000-000000000001): "
-        + "/pv0, /pv2; other (00000000-0000-0000-0000-000000000002): /pv1")
+        + "/pv0, /pv2; other (00000000-0000-0000-0000-000000000002): /pv1; name those of one "
+        + "of them")
   }
 
   @Test("two copies of one PV, of one age or of two")
@@ -70,7 +72,7 @@ struct RefusalTests {
       refusal.description
         == "split brain: the legs went on separately: /pv0 at generation 2 (\(ids[0])); /pv1 at "
         + "generation 2 (\(ids[1])); --choose-leg LEG keeps that leg's data and overwrites the "
-        + "others")
+        + "others. To see what each has: serve --read-only --degraded with its PVs alone")
     #expect(refusal.explanation.contains { $0.hasPrefix("history of /pv0: generation 2") })
     #expect(refusal.explanation.contains { $0.hasPrefix("history of /pv1: generation 2") })
     #expect(
@@ -107,7 +109,7 @@ struct RefusalTests {
     #expect(
       text(mirror.plan([0, 1]))
         == "PV /pv1 and PV /pv0 are of one mirror but their labels describe different sizes or "
-        + "offsets: one of the labels is damaged")
+        + "offsets: one of the labels is damaged; leave one of them out and start with --degraded")
   }
 
   @Test("a PV that was cut off, by one byte, and one with larger sectors")
@@ -118,12 +120,14 @@ struct RefusalTests {
     let needed = mirror.labels[1].layout.pvBytes
     #expect(
       text(Assembly.plan(candidates))
-        == "PV /pv1 has \(needed - 1) bytes, its label says \(needed): it was cut off")
+        == "PV /pv1 has \(needed - 1) bytes, its label says \(needed): it was cut off; give it its "
+        + "size back, or leave it out, start with --degraded, and replace its leg")
     candidates[1].legBytes += 1
     candidates[1].logicalBlockBytes = 4096
     #expect(
       text(Assembly.plan(candidates))
-        == "PV /pv1 has sectors of 4096 bytes, the mirror has blocks of 512 bytes")
+        == "PV /pv1 has sectors of 4096 bytes, the mirror has blocks of 512 bytes: it cannot be a leg "
+        + "of this mirror; leave it out, start with --degraded, and replace its leg")
   }
 
   @Test("legs that are missing, one or several")
@@ -147,6 +151,17 @@ struct RefusalTests {
     }
     #expect(
       text(mirror.plan([0, 1], degraded: true))
-        == "none of the PVs holds current data: /pv0, /pv1")
+        == "none of the PVs holds current data: /pv0, /pv1; name those that were online last")
+  }
+
+  @Test("--log core without the only leg that had everything")
+  func onlyComplete() throws {
+    var mirror = try TestMirror(legs: 2, logKind: .core)
+    mirror.commit(seenBy: 0, to: [0, 1]) { $0[1].isSyncing = true }
+    #expect(
+      text(mirror.plan([1], degraded: true))
+        == "leg 0 (\(legs[0])) is missing and alone had all data: the log is in memory, so what /pv1 "
+        + "had not yet got would be lost for good. Name the missing PV; to give its data up, add "
+        + "--choose-leg with the PV that is to count")
   }
 }

@@ -26,7 +26,7 @@ enum Samples {
     let letters = ["a", "Z", "9", "é", "日", " ", "-", "."]
     let name =
       "m" + (0..<random.int(in: 0...80)).map { _ in letters[random.int(in: 0...7)] }.joined()
-    return Label(
+    var label = Label(
       sequence: random.next(), setId: identifier(&random), name: name,
       legId: identifier(&random), slot: LegSlot(random.int(in: 0...7)),
       lineage: Lineage(
@@ -40,6 +40,8 @@ enum Samples {
       features: Features(
         compatible: 0, readOnlyCompatible: UInt32(truncatingIfNeeded: random.next()),
         incompatible: 0))
+    label.writtenSeconds = random.next()
+    return label
   }
 
   static func bytes(_ label: Label) -> [UInt8] {
