@@ -63,7 +63,7 @@ final class OpenMirror {
     let seed = random.high ^ (random.low << 32 | random.low >> 32)
     var start = EngineStart(plan: plan, map: map, seed: seed)
     start.isReadOnly = plan.isReadOnly
-    start.wallSeconds = unsafe UInt64(max(0, time(nil)))
+    start.wallSeconds = UInt64(max(0, time(nil)))
     start.readPolicy = options.readPolicy == .roundRobin ? .roundRobin : .leastPending
     start.legTimeoutNanoseconds = UInt64(options.legTimeout * 1e9)
     self.plan = plan

@@ -123,7 +123,7 @@ struct CommandTests {
     #expect(run.output.contains("history of \(second): generation 2"))
     #expect(run.output.contains("refused: split brain"))
     let chosen = try Run.nbdmirror("explain", first, second, "--choose-leg", "1")
-    #expect(chosen.output.contains("leg 0 (PV \(first)): its own history is given up"))
+    #expect(chosen.output.contains("leg 0 (PV \(first)): what it has was given up"))
     #expect(chosen.output.hasSuffix("the mirror would start\n"))
   }
 
