@@ -170,6 +170,8 @@ public struct MirrorEvent: BitwiseCopyable, Sendable {
     case flushLatched
     /// Blocks could not be copied by a resync; `detail` is their offset.
     case copyFailed
+    /// Blocks that a leg could not read were written again and read back; `detail`: their offset.
+    case readRepaired
   }
 
   /// What happened.

@@ -4,11 +4,13 @@ import Base
 
 extension Engine {
   /// Makes an `io` effect. `offset` is on the PV. A scratch unit is lent until the completion.
+  /// Returns the record.
+  @discardableResult
   mutating func issue(
     _ kind: IOKind, on leg: LegSlot, offset: UInt64, count: UInt64, buffer: BufferReference,
     isDurable: Bool = false, purpose: IORecord.Purpose, subject: Int, owner: RequestToken,
     unit: Int32 = -1
-  ) {
+  ) -> Int {
     let phase = legs[leg.index].phase
     precondition(phase == .online || phase == .joining, "an offline leg gets no I/O")
     precondition(freeRecord >= 0, "the record table covers every I/O that can be in flight")
@@ -24,13 +26,13 @@ extension Engine {
     if unit >= 0 { units.retain(unit) }
     if purpose == .operation { operations[subject].pendingIO += 1 }
     legs[leg.index].inFlight += 1
-    if kind == .read { legs[leg.index].readsInFlight += 1 }
     let token = UInt64(records[index].generation & 0xff_ffff) << 32 | UInt64(index)
     emit(
       .io(
         LegIO(
           token: IOToken(raw: token), leg: leg, kind: kind, isDurable: isDurable, offset: offset,
           count: count, buffer: buffer, owner: owner)))
+    return index
   }
 
   /// Frees the record of a completed I/O and what it was lent.
@@ -39,7 +41,7 @@ extension Engine {
     let unit = records[index].scratchUnit
     if unit >= 0 { units.release(unit) }
     legs[leg].inFlight -= 1
-    if records[index].kind == .read { legs[leg].readsInFlight -= 1 }
+    if records[index].isListed { unlink(index) }
     if records[index].purpose == .operation {
       operations[Int(records[index].subject)].pendingIO -= 1
     }
@@ -62,7 +64,12 @@ extension Engine {
       return
     }
     switch record.kind {
-    case .read: legs[leg].readLatency.record(nanoseconds: now.nanoseconds(since: record.start))
+    case .read:
+      let nanoseconds = now.nanoseconds(since: record.start)
+      legs[leg].readLatency.record(nanoseconds: nanoseconds)
+      guard record.isListed else { return }
+      legs[leg].speed.record(
+        nanoseconds: nanoseconds, bytes: UInt64(record.bytes), isContinuing: record.isContinuing)
     case .write, .zero, .discard:
       legs[leg].writeLatency.record(nanoseconds: now.nanoseconds(since: record.start))
     case .flush: break
@@ -120,16 +127,16 @@ extension Engine {
   mutating func releaseIfAnswered(_ index: Int) {
     guard operations[index].phase == .answered, operations[index].pendingIO == 0 else { return }
     let token = operations[index].token
-    let isCopy = operations[index].kind == .copy
+    let isInternal = operations[index].isInternal
     freeOperation(index)
-    guard !isCopy else { return }
+    guard !isInternal else { return }
     requestCount -= 1
     emit(.release(token))
   }
 
   /// Answers the client and is done with the request but for I/O that hangs.
   mutating func answer(_ index: Int) {
-    precondition(operations[index].kind != .copy, "a copy has no client")
+    precondition(!operations[index].isInternal, "copies and repairs have no client")
     emit(.reply(operations[index].token, error: operations[index].error))
     operations[index].phase = .answered
     openRequests -= 1

@@ -1,4 +1,4 @@
-// One slot of the operation table: a client request, or a copy window of the engine itself.
+// One slot of the operation table: a client request, or a copy window or repair of the engine itself.
 //
 // An operation is worked off in chunks: a chunk lies inside the I/O limits, is either a run of
 // whole blocks or one partial block, and holds the range lock on its own. A slot is free again
@@ -20,7 +20,7 @@ import Base
 
 struct Operation: BitwiseCopyable {
   enum Kind: UInt8 {
-    case read, write, zero, trim, flush, copy
+    case read, write, zero, trim, flush, copy, repair
   }
 
   enum Phase: UInt8 {
@@ -88,8 +88,15 @@ struct Operation: BitwiseCopyable {
   var excused = LegSet.none
   /// Legs that a read was tried on in vain.
   var tried = LegSet.none
+  /// Legs that each read a piece of the chunk; none: one leg reads it as a whole.
+  var asked = LegSet.none
+  /// Bytes of the next chunk of a read that no leg could read as a whole, at most; 0: no limit.
+  var readLimit: UInt64 = 0
   /// Every failure so far was ENOSPC.
   var onlyNoSpace = true
+  /// An operation of the engine itself: nobody waits for an answer.
+  var isInternal: Bool { kind == .copy || kind == .repair }
+
   /// What the client will be told.
   var error: Int32 = 0
   /// Scratch block of a partial chunk, copy window of a copy; -1: none.
@@ -116,6 +123,13 @@ struct IORecord: BitwiseCopyable {
   var generation: UInt32 = 0
   /// When it was issued.
   var start = Instant.zero
+  /// Client reads: bytes, whether it goes on where the last read of the leg ended, and its
+  /// neighbours in the list of the leg's reads; -1: none.
+  var bytes: UInt32 = 0
+  var isContinuing = false
+  var isListed = false
+  var older: Int32 = -1
+  var newer: Int32 = -1
   /// Next free record; only while free.
   var nextFree: Int32 = -1
 }

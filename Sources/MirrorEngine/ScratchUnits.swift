@@ -6,7 +6,7 @@
 
 struct ScratchUnits: ~Copyable {
   static let windowBytes = 1 << 20
-  static let windowCount = 8
+  static let windowCount = 16
   static let smallBytes = 4096
   static let smallCount = 320
   /// Small units that only commits may use: a block of read-modify-write can wait for a log

@@ -54,6 +54,8 @@ public struct MirrorSnapshot: Sendable {
   public var resyncBytesPerSecond: Double
   /// Requests inside.
   public var requests: Int
+  /// Read errors whose blocks were not rewritten because too many others were.
+  public var repairsDropped: UInt64
   /// The last leg's flush failed.
   public var isFlushLatched: Bool
 }
@@ -94,6 +96,6 @@ extension Engine {
       isResyncRunning: copier.isRunning, isResyncPaused: copier.isPaused,
       resyncBytesDone: copier.bytesDone, resyncBytesTotal: max(copier.bytesTotal, copier.bytesDone),
       resyncBytesPerSecond: copier.rate(now: now),
-      requests: requestCount, isFlushLatched: flushes.isLatched)
+      requests: requestCount, repairsDropped: repairs.dropped, isFlushLatched: flushes.isLatched)
   }
 }

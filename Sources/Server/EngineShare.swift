@@ -22,6 +22,8 @@ struct EngineState: ~Copyable {
   var held: Effect?
   /// One per reactor.
   var mailboxes: Mailboxes
+  /// The reactor that fed the engine last: it calls `tick` at `nextWake`.
+  var waker = 0
 
   /// The next effect that can be delivered: nil if there is none, or if its mailbox is full.
   ///

@@ -57,6 +57,7 @@ extension World {
     case .readFailed: 9
     case .flushLatched: 10
     case .copyFailed: 11
+    case .readRepaired: 12
     }
   }
 

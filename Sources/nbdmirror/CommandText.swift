@@ -54,6 +54,8 @@ enum EventText {
     case .flushLatched:
       return "\(leg) failed a flush and is the last good one: flushes fail from now on"
     case .copyFailed: return "resync could not read a block near offset \(event.detail)"
+    case .readRepaired:
+      return "\(leg) could not read at offset \(event.detail): rewritten from another leg"
     }
   }
 }

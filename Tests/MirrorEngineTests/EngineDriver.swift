@@ -32,7 +32,8 @@ final class EngineDriver {
 
   init(
     legs: Int = 2, regions: Int = 8, regionBytes: UInt64 = 1 << 20, logKind: LogKind = .disk,
-    words: [UInt16]? = nil, absent: [Int: MemberState] = [:], isReadOnly: Bool = false
+    words: [UInt16]? = nil, absent: [Int: MemberState] = [:], isReadOnly: Bool = false,
+    change: (inout EngineStart) -> Void = { _ in }
   ) throws {
     layout = try Layout.plan(
       sizeBytes: UInt64(regions) * regionBytes, regionBytes: regionBytes, blockBytes: 512)
@@ -58,16 +59,18 @@ final class EngineDriver {
       resyncMaxBytesPerSecond: 0, seed: 42)
     start.isReadOnly = isReadOnly
     start.readPolicy = .roundRobin
+    change(&start)
     engine = Engine(start, now: now)
     drain()
   }
 
   /// A driver whose opening label is already durable.
   static func opened(
-    legs: Int = 2, regions: Int = 8, regionBytes: UInt64 = 1 << 20, logKind: LogKind = .disk
+    legs: Int = 2, regions: Int = 8, regionBytes: UInt64 = 1 << 20, logKind: LogKind = .disk,
+    change: (inout EngineStart) -> Void = { _ in }
   ) throws -> EngineDriver {
     let driver = try EngineDriver(
-      legs: legs, regions: regions, regionBytes: regionBytes, logKind: logKind)
+      legs: legs, regions: regions, regionBytes: regionBytes, logKind: logKind, change: change)
     driver.runToRest()
     return driver
   }
