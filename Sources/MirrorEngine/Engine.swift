@@ -14,7 +14,7 @@
 // 6. Every queue has the bound of the operation table; the submitter never exceeds `requestsMax`.
 //
 // The state is in this file; what is done with it is in the extensions: WritePath, ReadPath,
-// FlushPath, LogCommit, LabelCommit, LegFailure, Copier, ReadRepair, IntentClearing, Commands, Stop, Snapshot.
+// FlushPath, LogCommit, LabelCommit, LegFailure, Copier, ReadRepair, Hedging, IntentClearing, Commands, Stop, Snapshot.
 
 import Base
 import MirrorFormat
@@ -85,7 +85,9 @@ public struct Engine: ~Copyable {
       start.requestsMax + (Copier.jobCount + ReadRepair.jobCount) * (1 + LegSlot.count)
     // The records: each operation on every leg, a batch of pages, labels, flushes; a hung leg
     // can keep one set of each more.
-    let recordCount = (operationCount + 2 * RegionLog.batchPagesMax + 8) * LegSlot.count
+    // Deliveries and reads that were let go hold a scratch unit each.
+    let recordCount =
+      (operationCount + 2 * RegionLog.batchPagesMax + 8) * LegSlot.count + ScratchUnits.count
 
     self.start = start
     self.now = now
@@ -114,7 +116,7 @@ public struct Engine: ~Copyable {
     labelWaiters = FixedFIFO(capacity: operationCount, filler: -1)
     scratchWaiters = FixedFIFO(capacity: operationCount, filler: -1)
     effects = FixedFIFO(
-      capacity: recordCount + 4 * operationCount + 256, filler: .legIdle(LegSlot(0)))
+      capacity: recordCount + 5 * operationCount + 256, filler: .legIdle(LegSlot(0)))
     takeMembers()
     takeMap()
   }
@@ -237,6 +239,7 @@ public struct Engine: ~Copyable {
     case .log: logPageCompleted(page: Int(record.subject), record.leg, error: error)
     case .label: labelCompleted(record.leg, error: error)
     case .flush: flushCompleted(record.leg, error: error)
+    case .spent, .delivery: break
     case .free: preconditionFailure("a free record has no completion")
     }
     tellIdle(record.leg)
@@ -267,6 +270,7 @@ public struct Engine: ~Copyable {
     // A copy window that was granted may have asked for nothing more than a flush.
     startFlushRound()
     pumpStop()
+    hedgeReads()
     wakeScratchWaiters()
     work()
   }

@@ -56,6 +56,8 @@ public struct EngineStart: Sendable {
   public var isReadOnly = false
   /// How legs are chosen.
   public var readPolicy = ReadPolicy.adaptive
+  /// Reads that a leg owes for too long are sent to a second leg.
+  public var isHedging = true
   /// A leg that does not answer for so long fails.
   public var legTimeoutNanoseconds: UInt64 = 8 * Nanoseconds.second
   /// Requests in the engine at once, at most.

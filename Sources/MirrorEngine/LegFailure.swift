@@ -98,7 +98,7 @@ extension Engine {
     guard now.nanoseconds(since: overdueLookedAt) >= Engine.overdueLookNanoseconds else { return }
     overdueLookedAt = now
     var overdue = LegSet.none
-    for record in records where record.purpose != .free {
+    for record in records where record.purpose != .free && record.purpose != .delivery {
       if now.nanoseconds(since: record.start) >= start.legTimeoutNanoseconds {
         overdue.insert(record.leg)
       }

@@ -13,6 +13,22 @@ extension Engine {
   ) -> Int {
     let phase = legs[leg.index].phase
     precondition(phase == .online || phase == .joining, "an offline leg gets no I/O")
+    let index = takeRecord(purpose, kind, on: leg, unit: unit)
+    records[index].subject = Int32(subject)
+    if purpose == .operation { operations[subject].pendingIO += 1 }
+    legs[leg.index].inFlight += 1
+    emit(
+      .io(
+        LegIO(
+          token: ioToken(index), leg: leg, kind: kind, isDurable: isDurable, offset: offset,
+          count: count, buffer: buffer, owner: owner)))
+    return index
+  }
+
+  /// A record in use; the unit, if any, is lent to it.
+  mutating func takeRecord(
+    _ purpose: IORecord.Purpose, _ kind: IOKind, on leg: LegSlot, unit: Int32
+  ) -> Int {
     precondition(freeRecord >= 0, "the record table covers every I/O that can be in flight")
     let index = Int(freeRecord)
     freeRecord = records[index].nextFree
@@ -20,19 +36,15 @@ extension Engine {
     records[index].purpose = purpose
     records[index].leg = leg
     records[index].kind = kind
-    records[index].subject = Int32(subject)
     records[index].scratchUnit = unit
     records[index].start = now
+    records[index].isHedge = false
     if unit >= 0 { units.retain(unit) }
-    if purpose == .operation { operations[subject].pendingIO += 1 }
-    legs[leg.index].inFlight += 1
-    let token = UInt64(records[index].generation & 0xff_ffff) << 32 | UInt64(index)
-    emit(
-      .io(
-        LegIO(
-          token: IOToken(raw: token), leg: leg, kind: kind, isDurable: isDurable, offset: offset,
-          count: count, buffer: buffer, owner: owner)))
     return index
+  }
+
+  func ioToken(_ record: Int) -> IOToken {
+    IOToken(raw: UInt64(records[record].generation & 0xff_ffff) << 32 | UInt64(record))
   }
 
   /// Frees the record of a completed I/O and what it was lent.
@@ -40,7 +52,7 @@ extension Engine {
     let leg = records[index].leg.index
     let unit = records[index].scratchUnit
     if unit >= 0 { units.release(unit) }
-    legs[leg].inFlight -= 1
+    if records[index].purpose != .delivery { legs[leg].inFlight -= 1 }
     if records[index].isListed { unlink(index) }
     if records[index].purpose == .operation {
       operations[Int(records[index].subject)].pendingIO -= 1
@@ -54,6 +66,7 @@ extension Engine {
 
   /// Counts errors and latencies of the leg.
   mutating func account(_ record: IORecord, error: Int32) {
+    guard record.purpose != .delivery else { return }
     let leg = record.leg.index
     guard error == 0 else {
       if record.kind == .read {
@@ -96,6 +109,7 @@ extension Engine {
 
   /// An I/O of an operation is back.
   mutating func operationCompleted(_ index: Int, record: IORecord, error: Int32) {
+    if record.isHedge { operations[index].hedgeRecord = -1 }
     guard operations[index].awaited.contains(record.leg) else {
       // A leg that was failed meanwhile: nobody waits for it; only the buffer did.
       releaseIfAnswered(index)
@@ -103,7 +117,12 @@ extension Engine {
     }
     operations[index].awaited.remove(record.leg)
     switch operations[index].phase {
-    case .reading: readFinished(index, record.leg, error: error)
+    case .reading:
+      if record.isHedge || operations[index].hedgeRecord >= 0 {
+        hedgedFinished(index, record, error: error)
+      } else {
+        readFinished(index, record.leg, error: error)
+      }
     case .writing: writeFinished(index, record.leg, error: error)
     case .free, .locking, .awaitingOpen, .awaitingLog, .awaitingScratch, .awaitingStale,
       .awaitingAck, .flushing, .answered:

@@ -43,6 +43,8 @@ struct LegState {
   /// -1: none.
   var oldestRead: Int32 = -1
   var newestRead: Int32 = -1
+  /// The oldest that was not yet looked at for hedging.
+  var hedgeNext: Int32 = -1
   /// When the oldest was issued.
   var oldestReadStart = Instant.zero
   /// What is known of its reads since it came online.
@@ -55,6 +57,8 @@ struct LegState {
   /// When that was last halved for its age.
   var readErrorsAgedAt = Instant.zero
   var repairedBlocks: UInt64 = 0
+  var hedgedReads: UInt64 = 0
+  var hedgesWon: UInt64 = 0
   var readLatency = LatencyHistogram()
   var writeLatency = LatencyHistogram()
 }

@@ -90,6 +90,10 @@ struct Operation: BitwiseCopyable {
   var tried = LegSet.none
   /// Legs that each read a piece of the chunk; none: one leg reads it as a whole.
   var asked = LegSet.none
+  /// The second I/O of a hedged read while it is in flight, else -1; and the leg that was slow. The
+  /// second I/O's unit is `scratchBlock`.
+  var hedgeRecord: Int32 = -1
+  var hedgedLeg = LegSlot(0)
   /// Bytes of the next chunk of a read that no leg could read as a whole, at most; 0: no limit.
   var readLimit: UInt64 = 0
   /// Every failure so far was ENOSPC.
@@ -99,7 +103,7 @@ struct Operation: BitwiseCopyable {
 
   /// What the client will be told.
   var error: Int32 = 0
-  /// Scratch block of a partial chunk, copy window of a copy; -1: none.
+  /// Scratch block of a partial chunk, copy window of a copy, unit of a hedged read; -1: none.
   var scratchBlock: Int32 = -1
   /// Neighbours in the list of lock holders and waiters; -1: none.
   var previousLocked: Int32 = -1
@@ -110,6 +114,10 @@ struct Operation: BitwiseCopyable {
 struct IORecord: BitwiseCopyable {
   enum Purpose: UInt8 {
     case free, operation, log, label, flush
+    /// A hedged read that nobody waits for: only its scratch unit does.
+    case spent
+    /// No I/O: data on its way from scratch memory into a request's buffer.
+    case delivery
   }
 
   var purpose: Purpose = .free
@@ -128,6 +136,8 @@ struct IORecord: BitwiseCopyable {
   var bytes: UInt32 = 0
   var isContinuing = false
   var isListed = false
+  /// It is the second I/O of a hedged read.
+  var isHedge = false
   var older: Int32 = -1
   var newer: Int32 = -1
   /// Next free record; only while free.

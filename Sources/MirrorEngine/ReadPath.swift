@@ -63,6 +63,7 @@ extension Engine {
     }
     operations[index].phase = .reading
     operations[index].awaited = LegSet(leg)
+    saveForHedges()
     issueRead(
       index, on: leg, operation.chunk, buffer: .request(operation.token, offset: operation.cursor))
   }
@@ -178,6 +179,7 @@ extension Engine {
   /// The leg was failed while it read: its I/O is still with the kernel.
   mutating func readOrphaned(_ index: Int) {
     operations[index].asked = .none
+    letHedgeGo(index)
     switch operations[index].kind {
     case .read:
       emit(.replaceBuffer(operations[index].token))

@@ -40,6 +40,8 @@ struct ReadChoice: ~Copyable {
   /// Legs on which a read has been in flight for much longer than it should: read elsewhere.
   var stuck = LegSet.none
   var fadedAt = Instant.zero
+  /// Each read brings one, a hedged read costs `hedgeEvery`; at first all that can be saved.
+  var hedgeTokens = Engine.hedgeEvery * Engine.hedgesMax
 }
 
 extension Engine {
@@ -259,6 +261,7 @@ extension Engine {
   private mutating func link(_ record: Int) {
     let leg = records[record].leg.index
     records[record].isListed = true
+    if legs[leg].hedgeNext < 0 { legs[leg].hedgeNext = Int32(record) }
     records[record].older = legs[leg].newestRead
     records[record].newer = -1
     if legs[leg].newestRead >= 0 {
@@ -275,6 +278,7 @@ extension Engine {
     let leg = records[record].leg.index
     let older = records[record].older
     let newer = records[record].newer
+    if legs[leg].hedgeNext == Int32(record) { legs[leg].hedgeNext = newer }
     if older >= 0 {
       records[Int(older)].newer = newer
     } else {

@@ -9,6 +9,7 @@ struct ScratchUnits: ~Copyable {
   static let windowCount = 16
   static let smallBytes = 4096
   static let smallCount = 320
+  static let count = windowCount + smallCount
   /// Small units that only commits may use: a block of read-modify-write can wait for a log
   /// commit, so it must never hold the last unit that the commit needs.
   static let smallReserved = 96

@@ -22,6 +22,10 @@ public struct LegSnapshot: Sendable {
   public var writeErrors: UInt64
   /// Blocks rewritten after a read error.
   public var repairedBlocks: UInt64
+  /// Reads that it owed for too long and that were sent to another leg, too.
+  public var hedgedReads: UInt64
+  /// Of these, how many the other leg answered first.
+  public var hedgesWon: UInt64
   /// I/O in flight.
   public var inFlight: Int
   /// Latencies since the start.
@@ -80,7 +84,8 @@ extension Engine {
           slot: slot, legId: leg.legId, state: leg.phase == .online ? .online : leg.offlineState,
           isJoining: leg.phase == .joining, staleBytes: map.staleBytes(slot),
           readErrors: leg.readErrors, writeErrors: leg.writeErrors,
-          repairedBlocks: leg.repairedBlocks, inFlight: leg.inFlight,
+          repairedBlocks: leg.repairedBlocks,
+          hedgedReads: leg.hedgedReads, hedgesWon: leg.hedgesWon, inFlight: leg.inFlight,
           readLatency: leg.readLatency, writeLatency: leg.writeLatency))
     }
     var notInSync: UInt64 = 0

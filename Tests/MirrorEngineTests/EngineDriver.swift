@@ -26,6 +26,10 @@ final class EngineDriver {
   var released: Set<UInt64> = []
   var replaced: Set<UInt64> = []
   var merges = 0
+  var delivered: [(owner: UInt64, requestOffset: UInt64, scratchOffset: Int, count: Int)] = []
+  /// Deliveries are handed back by the test.
+  var deliversLater = false
+  var undelivered: [IOToken] = []
   var idle: [LegSlot] = []
   var events: [MirrorEvent] = []
   private var nextToken: UInt64 = 1
@@ -59,6 +63,7 @@ final class EngineDriver {
       resyncMaxBytesPerSecond: 0, seed: 42)
     start.isReadOnly = isReadOnly
     start.readPolicy = .roundRobin
+    start.isHedging = false
     change(&start)
     engine = Engine(start, now: now)
     drain()
@@ -93,6 +98,14 @@ final class EngineDriver {
       }
       open.append(OpenIO(io: io, bytes: bytes))
     case .merge, .mergeZeros: merges += 1
+    case .deliver(let token, let owner, let requestOffset, let scratchOffset, let count):
+      #expect(replies[owner.raw] == nil, "the data comes before the reply")
+      delivered.append((owner.raw, requestOffset, scratchOffset, count))
+      if deliversLater {
+        undelivered.append(token)
+      } else {
+        engine.completed(token, error: 0, now: now)
+      }
     case .replaceBuffer(let token): replaced.insert(token.raw)
     case .reply(let token, let error):
       #expect(replies[token.raw] == nil, "a request is answered once")

@@ -82,7 +82,7 @@ struct ReadRepairTests {
   }
 
   static func disks(legs: Int = 2, logKind: LogKind = .disk, bad: [UInt64]) throws -> Disks {
-    let driver = try EngineDriver.opened(legs: legs, logKind: logKind)
+    let driver = try EngineDriver.opened(legs: legs, logKind: logKind) { $0.requestsMax = 64 }
     var all = [Set<UInt64>](repeating: [], count: legs)
     all[0] = Set(bad)
     return Disks(driver, bad: all)
