@@ -119,6 +119,7 @@ public struct Engine: ~Copyable {
       capacity: recordCount + 5 * operationCount + 256, filler: .legIdle(LegSlot(0)))
     takeMembers()
     takeMap()
+    lookWhomToAvoid()
   }
 
   private mutating func takeMembers() {
@@ -262,7 +263,7 @@ public struct Engine: ~Copyable {
   public mutating func settle(now: Instant) {
     self.now = max(self.now, now)
     nextWake = nil
-    lookForStuckReads()
+    lookWhomToAvoid()
     startLogCommit()
     startLabelCommit()
     startFlushRound()

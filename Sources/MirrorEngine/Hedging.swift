@@ -111,7 +111,7 @@ extension Engine {
     var best: LegSlot?
     var least = UInt64.max
     while let leg = rest.popFirst() {
-      guard !legs[leg.index].isWriteMostly, oldestReadNanoseconds(leg) < hedgeAfter(leg) else {
+      guard !choice.writeMostly.contains(leg), oldestReadNanoseconds(leg) < hedgeAfter(leg) else {
         continue
       }
       let expected = expectedNanoseconds(leg, isContinuing: false)

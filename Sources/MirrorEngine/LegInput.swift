@@ -33,12 +33,7 @@ extension Engine {
     let index = Int(freeRecord)
     freeRecord = records[index].nextFree
     recordsInUse += 1
-    records[index].purpose = purpose
-    records[index].leg = leg
-    records[index].kind = kind
-    records[index].scratchUnit = unit
-    records[index].start = now
-    records[index].isHedge = false
+    records[index].take(purpose, kind, on: leg, unit: unit, now: now)
     if unit >= 0 { units.retain(unit) }
     return index
   }

@@ -52,6 +52,18 @@ struct LegState {
 
   var readErrors: UInt64 = 0
   var writeErrors: UInt64 = 0
+  /// Puts a read at the end of the list; returns the one before it, or -1.
+  mutating func link(_ record: Int32, start: Instant) -> Int32 {
+    let older = newestRead
+    newestRead = record
+    if hedgeNext < 0 { hedgeNext = record }
+    if older < 0 {
+      oldestRead = record
+      oldestReadStart = start
+    }
+    return older
+  }
+
   /// What the read errors since the last time the leg came online weigh; too much and it fails.
   var readErrorScore: UInt64 = 0
   /// When that was last halved for its age.

@@ -142,4 +142,25 @@ struct IORecord: BitwiseCopyable {
   var newer: Int32 = -1
   /// Next free record; only while free.
   var nextFree: Int32 = -1
+
+  /// It is in use from now on.
+  mutating func take(
+    _ purpose: Purpose, _ kind: IOKind, on leg: LegSlot, unit: Int32, now: Instant
+  ) {
+    self.purpose = purpose
+    self.kind = kind
+    self.leg = leg
+    scratchUnit = unit
+    start = now
+    isHedge = false
+  }
+
+  /// It is the newest in the list of its leg's reads.
+  mutating func list(bytes: UInt64, isContinuing: Bool, older: Int32) {
+    self.bytes = UInt32(bytes)
+    self.isContinuing = isContinuing
+    isListed = true
+    self.older = older
+    newer = -1
+  }
 }

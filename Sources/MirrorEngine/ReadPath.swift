@@ -44,20 +44,19 @@ extension Engine {
   }
 
   private mutating func askLeg(_ index: Int) {
-    let operation = operations[index]
-    let candidates = map.good(online, in: operation.chunk).subtracting(operation.tried)
-    if !operation.isExclusive, operation.tried.isEmpty,
-      operation.chunk.count >= Engine.splitBytesMin
-    {
-      let shared = sharers(of: operation.chunk, candidates)
+    // Field by field: a copy of the operation costs more than the choice.
+    let chunk = operations[index].chunk
+    let tried = operations[index].tried
+    let isExclusive = operations[index].isExclusive
+    let candidates = map.good(online, in: chunk).subtracting(tried)
+    if chunk.count >= Engine.splitBytesMin, !isExclusive, tried.isEmpty {
+      let shared = sharers(of: chunk, candidates)
       if shared.count > 1 {
         issuePieces(index, to: shared)
         return
       }
     }
-    let chosen =
-      operation.isExclusive ? candidates.first : chooseLeg(candidates, for: operation.chunk)
-    guard let leg = chosen else {
+    guard let leg = isExclusive ? candidates.first : chooseLeg(candidates, for: chunk) else {
       askForLess(index)
       return
     }
@@ -65,7 +64,8 @@ extension Engine {
     operations[index].awaited = LegSet(leg)
     saveForHedges()
     issueRead(
-      index, on: leg, operation.chunk, buffer: .request(operation.token, offset: operation.cursor))
+      index, on: leg, chunk,
+      buffer: .request(operations[index].token, offset: operations[index].cursor))
   }
 
   /// No leg is left for the chunk as a whole: its first region, or its first half, may find one.

@@ -39,6 +39,7 @@ struct ReadChoice: ~Copyable {
   var streams = ReadStreams()
   /// Legs on which a read has been in flight for much longer than it should: read elsewhere.
   var stuck = LegSet.none
+  var writeMostly = LegSet.none
   var fadedAt = Instant.zero
   /// Each read brings one, a hedged read costs `hedgeEvery`; at first all that can be saved.
   var hedgeTokens = Engine.hedgeEvery * Engine.hedgesMax
@@ -74,11 +75,7 @@ extension Engine {
     let avoided = suspects.union(choice.stuck)
     var best = candidates.subtracting(avoided)
     if best.isEmpty { best = candidates }
-    var preferred = LegSet.none
-    var rest = best
-    while let leg = rest.popFirst() {
-      if !legs[leg.index].isWriteMostly { preferred.insert(leg) }
-    }
+    let preferred = best.subtracting(choice.writeMostly)
     return preferred.isEmpty ? best : preferred
   }
 
@@ -151,11 +148,13 @@ extension Engine {
     return now.nanoseconds(since: legs[leg.index].oldestReadStart)
   }
 
-  /// Looks which legs owe an answer for so long that nobody else should wait for them.
-  mutating func lookForStuckReads() {
+  /// Looks which legs are read only if nothing else can: once per batch, not once per read.
+  mutating func lookWhomToAvoid() {
     choice.stuck = .none
+    choice.writeMostly = .none
     var rest = online
     while let leg = rest.popFirst() {
+      if legs[leg.index].isWriteMostly { choice.writeMostly.insert(leg) }
       let age = oldestReadNanoseconds(leg)
       guard age >= Engine.stuckNanosecondsMin else { continue }
       if age >= 4 * (legs[leg.index].speed.recent.p99Nanoseconds ?? 0) { choice.stuck.insert(leg) }
@@ -252,25 +251,10 @@ extension Engine {
       .read, on: leg, offset: start.layout.dataOffset + range.offset, count: range.count,
       buffer: buffer, purpose: .operation, subject: index, owner: operations[index].token,
       unit: unit)
-    records[record].bytes = UInt32(range.count)
-    records[record].isContinuing = isContinuing
-    link(record)
+    let newest = legs[leg.index].link(Int32(record), start: now)
+    records[record].list(bytes: range.count, isContinuing: isContinuing, older: newest)
+    if newest >= 0 { records[Int(newest)].newer = Int32(record) }
     return Int32(record)
-  }
-
-  private mutating func link(_ record: Int) {
-    let leg = records[record].leg.index
-    records[record].isListed = true
-    if legs[leg].hedgeNext < 0 { legs[leg].hedgeNext = Int32(record) }
-    records[record].older = legs[leg].newestRead
-    records[record].newer = -1
-    if legs[leg].newestRead >= 0 {
-      records[Int(legs[leg].newestRead)].newer = Int32(record)
-    } else {
-      legs[leg].oldestRead = Int32(record)
-      legs[leg].oldestReadStart = records[record].start
-    }
-    legs[leg].newestRead = Int32(record)
   }
 
   /// Takes a read out of its leg's list.

@@ -54,7 +54,9 @@ struct Serve: ParsableCommand {
       valueName: "LEG"))
   var chooseLeg: String?
 
-  @Option(help: "How a leg is chosen for a read. LEG is a slot, a leg id or a path.")
+  @Option(
+    help: ArgumentHelp(
+      "How a leg is chosen for a read. LEG is a slot, a leg id or a path.", valueName: "POLICY"))
   var readPolicy: ReadPolicyOption = .adaptive
 
   @Option(help: "Number of reactor threads. Default: up to 4, by the cores.")
