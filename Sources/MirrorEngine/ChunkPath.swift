@@ -28,10 +28,15 @@ extension Engine {
         operations[index].chunkRequestBytes = bytes
         operations[index].isPartial = true
       } else {
-        let longest: UInt64
+        var longest: UInt64
         switch operation.kind {
         case .zero, .trim: longest = Engine.zeroBytesMax
-        case .read, .write, .flush, .copy: longest = Engine.ioBytesMax
+        case .read, .write, .flush, .copy, .repair: longest = Engine.ioBytesMax
+        }
+        if operation.readLimit > 0 {
+          // No leg could read it as a whole: carefully, then in steps twice as long again.
+          longest = min(longest, operation.readLimit)
+          operations[index].readLimit = longest < Engine.ioBytesMax ? 2 * longest : 0
         }
         let whole = Bytes.alignDown(min(left, longest), to: blockBytes)
         operations[index].chunk = goodPrefix(ByteRange(offset: position, count: whole))
@@ -87,7 +92,11 @@ extension Engine {
   }
 
   mutating func startProtected(_ index: Int) {
-    if operations[index].kind == .copy { startCopyWindow(index) } else { startWrite(index) }
+    switch operations[index].kind {
+    case .copy: startCopyWindow(index)
+    case .repair: startRepair(index)
+    case .read, .write, .zero, .trim, .flush: startWrite(index)
+    }
   }
 
   /// Counts the chunk's regions as being written; `intent` stays from now on.
@@ -122,6 +131,10 @@ extension Engine {
 
   /// The chunk is done, or `error` ends the request.
   mutating func chunkDone(_ index: Int) {
+    if operations[index].kind == .repair {
+      endRepair(repairs.job(of: index))
+      return
+    }
     leaveChunk(index)
     if operations[index].kind == .copy {
       copyWindowDone(index)

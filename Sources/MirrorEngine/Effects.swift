@@ -129,6 +129,11 @@ public enum Effect: BitwiseCopyable, Sendable {
   case merge(owner: RequestToken, requestOffset: UInt64, scratchOffset: Int, count: Int)
   /// Zero these bytes of scratch memory, before any later effect of the same owner.
   case mergeZeros(owner: RequestToken, scratchOffset: Int, count: Int)
+  /// Copy scratch memory into the request's buffer (to `requestOffset` bytes after `range.offset`)
+  /// before any later effect of the same owner; then hand the token back with `Engine.completed`,
+  /// error 0, as for an I/O: the memory is lent until then.
+  case deliver(
+    IOToken, owner: RequestToken, requestOffset: UInt64, scratchOffset: Int, count: Int)
   /// Give the request a fresh buffer of the same size before any later effect of the request: an
   /// I/O of a failed leg may still write into the old one, which is kept until `release`.
   case replaceBuffer(RequestToken)
@@ -178,6 +183,8 @@ public struct MirrorEvent: BitwiseCopyable, Sendable {
     case legReplaced
     /// The leg, which was to replace another one, failed; that one (`detail`) stays.
     case replaceEnded
+    /// Blocks that a leg could not read were written again and read back; `detail`: their offset.
+    case readRepaired
   }
 
   /// What happened.

@@ -14,8 +14,8 @@
 // 6. Every queue has the bound of the operation table; the submitter never exceeds `requestsMax`.
 //
 // The state is in this file; what is done with it is in the extensions: WritePath, ReadPath,
-// FlushPath, LogCommit, LabelCommit, LegFailure, Replacing, Copier, IntentClearing, Commands, Stop,
-// Snapshot.
+// FlushPath, LogCommit, LabelCommit, LegFailure, Replacing, Copier, ReadRepair, Hedging,
+// IntentClearing, Commands, Stop, Snapshot.
 
 import Base
 import MirrorFormat
@@ -52,12 +52,15 @@ public struct Engine: ~Copyable {
   var map: RegionMap
   var legs: [LegState]
   var online: LegSet
+  /// When `failOverdueLegs` last looked.
+  var overdueLookedAt = Instant.zero
   /// Legs that lately failed something whose other legs have not answered yet: read elsewhere.
   var suspects = LegSet.none
   var membership: Membership
   var log: RegionLog
   var flushes: FlushRounds
   var copier: Copier
+  var repairs = ReadRepair()
   var clearing: IntentClearing
   var stop = StopState.running
 
@@ -70,17 +73,23 @@ public struct Engine: ~Copyable {
   var effects: FixedFIFO<Effect>
   /// Events that did not fit; they are dropped, never the other effects.
   public internal(set) var eventsDropped: UInt64 = 0
-  var lastRead: UInt8 = 0
+  var choice = ReadChoice()
+  /// When the engine wants `tick` at the latest, besides the usual calls several times a second;
+  /// nil: it does not care. It stands from one `settle` to the next.
+  public internal(set) var nextWake: Instant?
 
   /// A mirror as assembly found it. Its first label and pages are among the first effects.
   public init(_ start: EngineStart, now: Instant) {
     precondition(start.requestsMax > 0 && start.requestsMax <= 1 << 16, "a sane table size")
     precondition(start.members.count == LegSlot.count, "a table has 8 entries")
-    // A hung leg can keep the slots of a set of copies.
-    let operationCount = start.requestsMax + Copier.jobCount * (1 + LegSlot.count)
+    // A hung leg can keep the slots of a set of copies and repairs.
+    let operationCount =
+      start.requestsMax + (Copier.jobCount + ReadRepair.jobCount) * (1 + LegSlot.count)
     // The records: each operation on every leg, a batch of pages, labels, flushes; a hung leg
     // can keep one set of each more.
-    let recordCount = (operationCount + 2 * RegionLog.batchPagesMax + 8) * LegSlot.count
+    // Deliveries and reads that were let go hold a scratch unit each.
+    let recordCount =
+      (operationCount + 2 * RegionLog.batchPagesMax + 8) * LegSlot.count + ScratchUnits.count
 
     self.start = start
     self.now = now
@@ -110,9 +119,10 @@ public struct Engine: ~Copyable {
     labelWaiters = FixedFIFO(capacity: operationCount, filler: -1)
     scratchWaiters = FixedFIFO(capacity: operationCount, filler: -1)
     effects = FixedFIFO(
-      capacity: recordCount + 4 * operationCount + 256, filler: .legIdle(LegSlot(0)))
+      capacity: recordCount + 5 * operationCount + 256, filler: .legIdle(LegSlot(0)))
     takeMembers()
     takeMap()
+    lookWhomToAvoid()
   }
 
   private mutating func takeMembers() {
@@ -238,13 +248,14 @@ public struct Engine: ~Copyable {
     case .log: logPageCompleted(page: Int(record.subject), record.leg, error: error)
     case .label: labelCompleted(record.leg, error: error)
     case .flush: flushCompleted(record.leg, error: error)
+    case .spent, .delivery: break
     case .free: preconditionFailure("a free record has no completion")
     }
     tellIdle(record.leg)
     work()
   }
 
-  /// Tells the time; call it several times a second.
+  /// Tells the time; call it several times a second, and when `nextWake` has come.
   public mutating func tick(now: Instant) {
     self.now = max(self.now, now)
     failOverdueLegs()
@@ -252,6 +263,7 @@ public struct Engine: ~Copyable {
     copier.measure(now: self.now)
     copier.retry(now: self.now)
     pumpReplacements()
+    fadeSpeeds()
     work()
   }
 
@@ -259,6 +271,8 @@ public struct Engine: ~Copyable {
   /// `submit` and `completed`, before the effects are drained.
   public mutating func settle(now: Instant) {
     self.now = max(self.now, now)
+    nextWake = nil
+    lookWhomToAvoid()
     startLogCommit()
     startLabelCommit()
     startFlushRound()
@@ -266,12 +280,23 @@ public struct Engine: ~Copyable {
     // A copy window that was granted may have asked for nothing more than a flush.
     startFlushRound()
     pumpStop()
+    hedgeReads()
     wakeScratchWaiters()
     work()
   }
 
   /// The next effect, in order; nil when all are drained.
   public mutating func popEffect() -> Effect? { effects.pop() }
+
+  /// Asks for a `tick` at `instant`. For what `settle` calls: each `settle` asks anew, so that
+  /// nobody has to take back a wish that came to nothing.
+  mutating func wake(at instant: Instant) {
+    // Never at once: whoever waits until then must not turn in circles.
+    let soonest = now.advanced(byNanoseconds: 50 * Nanoseconds.microsecond)
+    let wanted = max(instant, soonest)
+    if let earlier = nextWake, earlier <= wanted { return }
+    nextWake = wanted
+  }
 
   // MARK: The loop
 

@@ -3,14 +3,6 @@
 import Base
 import MirrorFormat
 
-/// How a leg is chosen for a read.
-public enum ReadPolicy: UInt8, Sendable {
-  /// The good legs in turn.
-  case roundRobin
-  /// The good leg with the fewest I/Os in flight; in turn where they are equal.
-  case leastPending
-}
-
 /// A leg that takes part from the start.
 public struct LegStart: Sendable {
   /// Its place.
@@ -68,7 +60,9 @@ public struct EngineStart: Sendable {
   /// Nothing at all is written, not even labels.
   public var isReadOnly = false
   /// How legs are chosen.
-  public var readPolicy = ReadPolicy.leastPending
+  public var readPolicy = ReadPolicy.adaptive
+  /// Reads that a leg owes for too long are sent to a second leg.
+  public var isHedging = true
   /// A leg that does not answer for so long fails.
   public var legTimeoutNanoseconds: UInt64 = 8 * Nanoseconds.second
   /// Requests in the engine at once, at most.

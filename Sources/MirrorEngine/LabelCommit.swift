@@ -190,6 +190,7 @@ extension Engine {
       switch operations[operation].kind {
       case .flush: answer(operation)
       case .copy: failCopyWindow(operation)
+      case .repair: endRepair(repairs.job(of: operation))
       case .read, .write, .zero, .trim:
         if operations[operation].cursor == operations[operation].range.count {
           answer(operation)  // Its data are written; only its flush could not be vouched for.

@@ -11,6 +11,9 @@ import Base
 import MirrorFormat
 
 extension Engine {
+  /// How long a tick leaves the table of I/O in flight alone; the shortest leg timeout is as long.
+  static let overdueLookNanoseconds = 100 * Nanoseconds.millisecond
+
   /// Whether the mirror can do without `slot`: every region has another good online leg, by what
   /// the log holds too. (Else a crash would find a region of which no leg is good: the label that
   /// excludes this leg may be durable before the page that says who else is good.)
@@ -73,6 +76,7 @@ extension Engine {
       index = operations[operation].nextLocked
     }
     copier.drop(slot)
+    dropProbes(of: slot)
     if log.isInFlight, log.awaited.contains(slot) {
       log.awaited.remove(slot)
       if log.awaited.isEmpty { logBatchFinished() }
@@ -90,8 +94,11 @@ extension Engine {
   /// Fails legs on which an I/O is older than the leg timeout (promise P5).
   mutating func failOverdueLegs() {
     guard recordsInUse > 0, start.legTimeoutNanoseconds > 0 else { return }
+    // One pass over a large table: ticks may come a thousand times a second (`nextWake`).
+    guard now.nanoseconds(since: overdueLookedAt) >= Engine.overdueLookNanoseconds else { return }
+    overdueLookedAt = now
     var overdue = LegSet.none
-    for record in records where record.purpose != .free {
+    for record in records where record.purpose != .free && record.purpose != .delivery {
       if now.nanoseconds(since: record.start) >= start.legTimeoutNanoseconds {
         overdue.insert(record.leg)
       }
@@ -125,7 +132,8 @@ extension Engine {
     precondition(legs[slot.index].inFlight == 0, "a late write must never land on newer data")
     legs[slot.index].phase = .joining
     legs[slot.index].isIdleTold = false
-    legs[slot.index].readErrorsSinceJoin = 0
+    legs[slot.index].readErrorScore = 0
+    legs[slot.index].speed = LegSpeed()
     if isLogged {
       log.joinPass = 0
       fillJoinPages()

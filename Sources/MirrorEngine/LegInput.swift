@@ -4,35 +4,44 @@ import Base
 
 extension Engine {
   /// Makes an `io` effect. `offset` is on the PV. A scratch unit is lent until the completion.
+  /// Returns the record.
+  @discardableResult
   mutating func issue(
     _ kind: IOKind, on leg: LegSlot, offset: UInt64, count: UInt64, buffer: BufferReference,
     isDurable: Bool = false, purpose: IORecord.Purpose, subject: Int, owner: RequestToken,
     unit: Int32 = -1
-  ) {
+  ) -> Int {
     let phase = legs[leg.index].phase
     precondition(
       phase == .online || phase == .joining || phase == .spare && purpose == .label,
       "an offline leg gets no I/O, a spare labels only")
+    let index = takeRecord(purpose, kind, on: leg, unit: unit)
+    records[index].subject = Int32(subject)
+    if purpose == .operation { operations[subject].pendingIO += 1 }
+    legs[leg.index].inFlight += 1
+    emit(
+      .io(
+        LegIO(
+          token: ioToken(index), leg: leg, kind: kind, isDurable: isDurable, offset: offset,
+          count: count, buffer: buffer, owner: owner)))
+    return index
+  }
+
+  /// A record in use; the unit, if any, is lent to it.
+  mutating func takeRecord(
+    _ purpose: IORecord.Purpose, _ kind: IOKind, on leg: LegSlot, unit: Int32
+  ) -> Int {
     precondition(freeRecord >= 0, "the record table covers every I/O that can be in flight")
     let index = Int(freeRecord)
     freeRecord = records[index].nextFree
     recordsInUse += 1
-    records[index].purpose = purpose
-    records[index].leg = leg
-    records[index].kind = kind
-    records[index].subject = Int32(subject)
-    records[index].scratchUnit = unit
-    records[index].start = now
+    records[index].take(purpose, kind, on: leg, unit: unit, now: now)
     if unit >= 0 { units.retain(unit) }
-    if purpose == .operation { operations[subject].pendingIO += 1 }
-    legs[leg.index].inFlight += 1
-    if kind == .read { legs[leg.index].readsInFlight += 1 }
-    let token = UInt64(records[index].generation & 0xff_ffff) << 32 | UInt64(index)
-    emit(
-      .io(
-        LegIO(
-          token: IOToken(raw: token), leg: leg, kind: kind, isDurable: isDurable, offset: offset,
-          count: count, buffer: buffer, owner: owner)))
+    return index
+  }
+
+  func ioToken(_ record: Int) -> IOToken {
+    IOToken(raw: UInt64(records[record].generation & 0xff_ffff) << 32 | UInt64(record))
   }
 
   /// Frees the record of a completed I/O and what it was lent.
@@ -40,8 +49,8 @@ extension Engine {
     let leg = records[index].leg.index
     let unit = records[index].scratchUnit
     if unit >= 0 { units.release(unit) }
-    legs[leg].inFlight -= 1
-    if records[index].kind == .read { legs[leg].readsInFlight -= 1 }
+    if records[index].purpose != .delivery { legs[leg].inFlight -= 1 }
+    if records[index].isListed { unlink(index) }
     if records[index].purpose == .operation {
       operations[Int(records[index].subject)].pendingIO -= 1
     }
@@ -54,6 +63,7 @@ extension Engine {
 
   /// Counts errors and latencies of the leg.
   mutating func account(_ record: IORecord, error: Int32) {
+    guard record.purpose != .delivery else { return }
     let leg = record.leg.index
     guard error == 0 else {
       if record.kind == .read {
@@ -64,7 +74,12 @@ extension Engine {
       return
     }
     switch record.kind {
-    case .read: legs[leg].readLatency.record(nanoseconds: now.nanoseconds(since: record.start))
+    case .read:
+      let nanoseconds = now.nanoseconds(since: record.start)
+      legs[leg].readLatency.record(nanoseconds: nanoseconds)
+      guard record.isListed else { return }
+      legs[leg].speed.record(
+        nanoseconds: nanoseconds, bytes: UInt64(record.bytes), isContinuing: record.isContinuing)
     case .write, .zero, .discard:
       legs[leg].writeLatency.record(nanoseconds: now.nanoseconds(since: record.start))
     case .flush: break
@@ -91,6 +106,7 @@ extension Engine {
 
   /// An I/O of an operation is back.
   mutating func operationCompleted(_ index: Int, record: IORecord, error: Int32) {
+    if record.isHedge { operations[index].hedgeRecord = -1 }
     guard operations[index].awaited.contains(record.leg) else {
       // A leg that was failed meanwhile: nobody waits for it; only the buffer did.
       releaseIfAnswered(index)
@@ -98,7 +114,12 @@ extension Engine {
     }
     operations[index].awaited.remove(record.leg)
     switch operations[index].phase {
-    case .reading: readFinished(index, record.leg, error: error)
+    case .reading:
+      if record.isHedge || operations[index].hedgeRecord >= 0 {
+        hedgedFinished(index, record, error: error)
+      } else {
+        readFinished(index, record.leg, error: error)
+      }
     case .writing: writeFinished(index, record.leg, error: error)
     case .free, .locking, .awaitingOpen, .awaitingLog, .awaitingScratch, .awaitingStale,
       .awaitingAck, .flushing, .answered:
@@ -122,16 +143,16 @@ extension Engine {
   mutating func releaseIfAnswered(_ index: Int) {
     guard operations[index].phase == .answered, operations[index].pendingIO == 0 else { return }
     let token = operations[index].token
-    let isCopy = operations[index].kind == .copy
+    let isInternal = operations[index].isInternal
     freeOperation(index)
-    guard !isCopy else { return }
+    guard !isInternal else { return }
     requestCount -= 1
     emit(.release(token))
   }
 
   /// Answers the client and is done with the request but for I/O that hangs.
   mutating func answer(_ index: Int) {
-    precondition(operations[index].kind != .copy, "a copy has no client")
+    precondition(!operations[index].isInternal, "copies and repairs have no client")
     emit(.reply(operations[index].token, error: operations[index].error))
     operations[index].phase = .answered
     openRequests -= 1

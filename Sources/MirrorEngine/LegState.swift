@@ -52,14 +52,38 @@ struct LegState {
   var isIdleTold = true
   /// I/O in flight, of any purpose.
   var inFlight: Int = 0
-  /// Client reads in flight, for the read policy.
-  var readsInFlight: Int = 0
+  /// Client reads in flight on it, from the oldest to the newest, linked through their records;
+  /// -1: none.
+  var oldestRead: Int32 = -1
+  var newestRead: Int32 = -1
+  /// The oldest that was not yet looked at for hedging.
+  var hedgeNext: Int32 = -1
+  /// When the oldest was issued.
+  var oldestReadStart = Instant.zero
+  /// What is known of its reads since it came online.
+  var speed = LegSpeed()
 
   var readErrors: UInt64 = 0
   var writeErrors: UInt64 = 0
-  /// Read errors since the last time the leg came online; too many and it fails.
-  var readErrorsSinceJoin: UInt64 = 0
+  /// Puts a read at the end of the list; returns the one before it, or -1.
+  mutating func link(_ record: Int32, start: Instant) -> Int32 {
+    let older = newestRead
+    newestRead = record
+    if hedgeNext < 0 { hedgeNext = record }
+    if older < 0 {
+      oldestRead = record
+      oldestReadStart = start
+    }
+    return older
+  }
+
+  /// What the read errors since the last time the leg came online weigh; too much and it fails.
+  var readErrorScore: UInt64 = 0
+  /// When that was last halved for its age.
+  var readErrorsAgedAt = Instant.zero
   var repairedBlocks: UInt64 = 0
+  var hedgedReads: UInt64 = 0
+  var hedgesWon: UInt64 = 0
   var readLatency = LatencyHistogram()
   var writeLatency = LatencyHistogram()
 }
@@ -75,12 +99,16 @@ public struct LatencyHistogram: Sendable {
 
   /// Records one latency.
   public mutating func record(nanoseconds: UInt64) {
+    counts[LatencyHistogram.bucket(nanoseconds: nanoseconds, of: counts.count)] &+= 1
+    total += 1
+  }
+
+  /// The bucket of a latency: four for each power of two of microseconds.
+  static func bucket(nanoseconds: UInt64, of count: Int) -> Int {
     let micros = max(nanoseconds / 1000, 1)
     let power = 63 - micros.leadingZeroBitCount
     let quarter = power >= 2 ? Int(micros >> UInt64(power - 2)) & 3 : 0
-    let bucket = min(power * 4 + quarter, counts.count - 1)
-    counts[bucket] &+= 1
-    total += 1
+    return min(power * 4 + quarter, count - 1)
   }
 
   /// The latency in microseconds that `percent` of all stay below or at, within a quarter of a

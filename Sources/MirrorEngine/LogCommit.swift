@@ -113,10 +113,10 @@ extension Engine {
   private mutating func failLogWaiters() {
     while let index = log.waiters.pop() {
       let operation = Int(index)
-      if operations[operation].kind == .copy {
-        failCopyWindow(operation)
-      } else {
-        failChunk(operation, error: Errno.eio)
+      switch operations[operation].kind {
+      case .copy: failCopyWindow(operation)
+      case .repair: endRepair(repairs.job(of: operation))
+      case .read, .write, .zero, .trim, .flush: failChunk(operation, error: Errno.eio)
       }
     }
   }

@@ -1,4 +1,4 @@
-// One slot of the operation table: a client request, or a copy window of the engine itself.
+// One slot of the operation table: a client request, or a copy window or repair of the engine itself.
 //
 // An operation is worked off in chunks: a chunk lies inside the I/O limits, is either a run of
 // whole blocks or one partial block, and holds the range lock on its own. A slot is free again
@@ -20,7 +20,7 @@ import Base
 
 struct Operation: BitwiseCopyable {
   enum Kind: UInt8 {
-    case read, write, zero, trim, flush, copy
+    case read, write, zero, trim, flush, copy, repair
   }
 
   enum Phase: UInt8 {
@@ -88,11 +88,22 @@ struct Operation: BitwiseCopyable {
   var excused = LegSet.none
   /// Legs that a read was tried on in vain.
   var tried = LegSet.none
+  /// Legs that each read a piece of the chunk; none: one leg reads it as a whole.
+  var asked = LegSet.none
+  /// The second I/O of a hedged read while it is in flight, else -1; and the leg that was slow. The
+  /// second I/O's unit is `scratchBlock`.
+  var hedgeRecord: Int32 = -1
+  var hedgedLeg = LegSlot(0)
+  /// Bytes of the next chunk of a read that no leg could read as a whole, at most; 0: no limit.
+  var readLimit: UInt64 = 0
   /// Every failure so far was ENOSPC.
   var onlyNoSpace = true
+  /// An operation of the engine itself: nobody waits for an answer.
+  var isInternal: Bool { kind == .copy || kind == .repair }
+
   /// What the client will be told.
   var error: Int32 = 0
-  /// Scratch block of a partial chunk, copy window of a copy; -1: none.
+  /// Scratch block of a partial chunk, copy window of a copy, unit of a hedged read; -1: none.
   var scratchBlock: Int32 = -1
   /// Neighbours in the list of lock holders and waiters; -1: none.
   var previousLocked: Int32 = -1
@@ -103,6 +114,10 @@ struct Operation: BitwiseCopyable {
 struct IORecord: BitwiseCopyable {
   enum Purpose: UInt8 {
     case free, operation, log, label, flush
+    /// A hedged read that nobody waits for: only its scratch unit does.
+    case spent
+    /// No I/O: data on its way from scratch memory into a request's buffer.
+    case delivery
   }
 
   var purpose: Purpose = .free
@@ -116,6 +131,36 @@ struct IORecord: BitwiseCopyable {
   var generation: UInt32 = 0
   /// When it was issued.
   var start = Instant.zero
+  /// Client reads: bytes, whether it goes on where the last read of the leg ended, and its
+  /// neighbours in the list of the leg's reads; -1: none.
+  var bytes: UInt32 = 0
+  var isContinuing = false
+  var isListed = false
+  /// It is the second I/O of a hedged read.
+  var isHedge = false
+  var older: Int32 = -1
+  var newer: Int32 = -1
   /// Next free record; only while free.
   var nextFree: Int32 = -1
+
+  /// It is in use from now on.
+  mutating func take(
+    _ purpose: Purpose, _ kind: IOKind, on leg: LegSlot, unit: Int32, now: Instant
+  ) {
+    self.purpose = purpose
+    self.kind = kind
+    self.leg = leg
+    scratchUnit = unit
+    start = now
+    isHedge = false
+  }
+
+  /// It is the newest in the list of its leg's reads.
+  mutating func list(bytes: UInt64, isContinuing: Bool, older: Int32) {
+    self.bytes = UInt32(bytes)
+    self.isContinuing = isContinuing
+    isListed = true
+    self.older = older
+    newer = -1
+  }
 }

@@ -11,10 +11,6 @@ import Base
 import MirrorFormat
 
 extension Engine {
-  /// Read errors since a leg came online after which it fails: a disk that keeps failing reads
-  /// costs a retry each time and will fail writes soon.
-  static let readErrorsMax: UInt64 = 64
-
   mutating func startRead(_ index: Int) {
     let chunk = operations[index].chunk
     if !operations[index].isExclusive, map.isUnresolved(chunk) {
@@ -48,23 +44,58 @@ extension Engine {
   }
 
   private mutating func askLeg(_ index: Int) {
-    let operation = operations[index]
-    let candidates = map.good(online, in: operation.chunk).subtracting(operation.tried)
-    guard let leg = operation.isExclusive ? candidates.first : chooseLeg(candidates) else {
-      if map.regions(of: operation.chunk).count > 1 {
-        askByRegion(index)
+    // Field by field: a copy of the operation costs more than the choice.
+    let chunk = operations[index].chunk
+    let tried = operations[index].tried
+    let isExclusive = operations[index].isExclusive
+    let candidates = map.good(online, in: chunk).subtracting(tried)
+    if chunk.count >= Engine.splitBytesMin, !isExclusive, tried.isEmpty {
+      let shared = sharers(of: chunk, candidates)
+      if shared.count > 1 {
+        issuePieces(index, to: shared)
         return
       }
-      note(MirrorEvent(.readFailed, detail: operation.chunk.offset))
-      failChunk(index, error: Errno.eio)
+    }
+    guard let leg = isExclusive ? candidates.first : chooseLeg(candidates, for: chunk) else {
+      askForLess(index)
       return
     }
     operations[index].phase = .reading
     operations[index].awaited = LegSet(leg)
-    issue(
-      .read, on: leg, offset: start.layout.dataOffset + operation.chunk.offset,
-      count: operation.chunk.count, buffer: .request(operation.token, offset: operation.cursor),
-      purpose: .operation, subject: index, owner: operation.token)
+    saveForHedges()
+    issueRead(
+      index, on: leg, chunk,
+      buffer: .request(operations[index].token, offset: operations[index].cursor))
+  }
+
+  /// No leg is left for the chunk as a whole: its first region, or its first half, may find one.
+  private mutating func askForLess(_ index: Int) {
+    let chunk = operations[index].chunk
+    if map.regions(of: chunk).count > 1 {
+      askByRegion(index)
+      return
+    }
+    // One leg alone that failed the whole would fail one of its halves.
+    guard !operations[index].tried.isEmpty, map.good(online, in: chunk).count > 1,
+      let half = Engine.firstHalf(of: chunk, blockBytes: blockBytes)
+    else {
+      note(MirrorEvent(.readFailed, detail: chunk.offset))
+      failChunk(index, error: Errno.eio)
+      return
+    }
+    leaveChunk(index)
+    operations[index].chunk = half
+    operations[index].chunkRequestBytes = half.count
+    operations[index].readLimit = half.count
+    enterLock(index)
+  }
+
+  /// The first half of a range in whole blocks; nil if it is one block. What is left of the range
+  /// is asked for later. (The copier halves its windows with it, too.)
+  static func firstHalf(of range: ByteRange, blockBytes: UInt64) -> ByteRange? {
+    guard range.count > blockBytes else { return nil }
+    let half = Bytes.alignDown(range.count / 2, to: blockBytes)
+    return ByteRange(offset: range.offset, count: max(half, blockBytes))
   }
 
   /// No leg is good, or readable, in the whole chunk; one may be in each of its regions.
@@ -77,49 +108,23 @@ extension Engine {
     enterLock(index)
   }
 
-  /// The leg for a read by the policy; legs that just failed something, and write-mostly ones,
-  /// only if there is no other.
-  mutating func chooseLeg(_ candidates: LegSet) -> LegSlot? {
-    guard !candidates.isEmpty else { return nil }
-    var best = candidates.subtracting(suspects)
-    if best.isEmpty { best = candidates }
-    var preferred = LegSet.none
-    var rest = best
-    while let leg = rest.popFirst() {
-      if !legs[leg.index].isWriteMostly { preferred.insert(leg) }
-    }
-    if !preferred.isEmpty { best = preferred }
-    if start.readPolicy == .leastPending {
-      var least = Int.max
-      var idle = LegSet.none
-      var all = best
-      while let leg = all.popFirst() {
-        let pending = legs[leg.index].inFlight
-        if pending < least {
-          least = pending
-          idle = LegSet(leg)
-        } else if pending == least {
-          idle.insert(leg)
-        }
-      }
-      best = idle
-    }
-    // In turn: the first above the last one that was chosen, else the first of all.
-    let above = LegSet(
-      bits: best.bits & ~UInt8(truncatingIfNeeded: (UInt16(2) << UInt16(lastRead)) - 1))
-    let leg = above.first ?? best.first
-    if let leg { lastRead = leg.raw }
-    return leg
-  }
-
   /// The awaited read is back: the client's, or a block for a merge, or the source of a copy.
   mutating func readFinished(_ index: Int, _ leg: LegSlot, error: Int32) {
+    if !operations[index].asked.isEmpty {
+      pieceFinished(index, leg, error: error)
+      return
+    }
+    if operations[index].kind == .repair {
+      repairRead(index, leg, error: error)
+      return
+    }
     if error != 0 {
       readErrored(index, leg, error: error)
       return
     }
     switch operations[index].kind {
     case .copy: copyRead(index, from: leg)
+    case .repair: preconditionFailure("a repair reads for itself")
     case .write, .zero, .trim:
       operations[index].isBlockRead = true
       operations[index].tried = .none
@@ -130,7 +135,7 @@ extension Engine {
       guard operations[index].isExclusive, !start.isReadOnly,
         map.isUnresolved(operations[index].chunk)
       else {
-        chunkDone(index)
+        readDone(index)
         return
       }
       writeBack(index, from: leg)
@@ -153,18 +158,28 @@ extension Engine {
     }
   }
 
+  /// The chunk stands in the request's buffer.
+  mutating func readDone(_ index: Int) {
+    let tried = operations[index].tried
+    guard !tried.isEmpty else {
+      chunkDone(index)
+      return
+    }
+    let chunk = operations[index].chunk
+    chunkDone(index)
+    repair(chunk, on: tried)
+  }
+
   private mutating func readErrored(_ index: Int, _ leg: LegSlot, error: Int32) {
     operations[index].tried.insert(leg)
-    legs[leg.index].readErrorsSinceJoin += 1
-    note(MirrorEvent(.readRedirected, leg: leg, detail: UInt64(error)))
-    if legs[leg.index].readErrorsSinceJoin >= Engine.readErrorsMax {
-      failLeg(leg, .failed, errno: error)
-    }
+    noteReadError(index, leg, error: error)
     askAgain(index)
   }
 
   /// The leg was failed while it read: its I/O is still with the kernel.
   mutating func readOrphaned(_ index: Int) {
+    operations[index].asked = .none
+    letHedgeGo(index)
     switch operations[index].kind {
     case .read:
       emit(.replaceBuffer(operations[index].token))
@@ -179,17 +194,20 @@ extension Engine {
       // The unit stays lent to the late I/O; the operation takes another one.
       units.release(operations[index].scratchBlock)
       operations[index].scratchBlock = -1
+    case .repair:
+      repairOrphaned(index)
+      return
     case .flush: preconditionFailure("a flush reads nothing")
     }
     askAgain(index)
   }
 
-  private mutating func askAgain(_ index: Int) {
+  mutating func askAgain(_ index: Int) {
     switch operations[index].kind {
     case .read: askLeg(index)
     case .copy: readCopySource(index)
     case .write, .zero, .trim: readBlock(index)
-    case .flush: preconditionFailure("a flush reads nothing")
+    case .flush, .repair: preconditionFailure("a flush reads nothing, a repair for itself")
     }
   }
 }

@@ -6,9 +6,10 @@
 
 struct ScratchUnits: ~Copyable {
   static let windowBytes = 1 << 20
-  static let windowCount = 8
+  static let windowCount = 16
   static let smallBytes = 4096
   static let smallCount = 320
+  static let count = windowCount + smallCount
   /// Small units that only commits may use: a block of read-modify-write can wait for a log
   /// commit, so it must never hold the last unit that the commit needs.
   static let smallReserved = 96

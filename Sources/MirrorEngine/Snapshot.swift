@@ -26,6 +26,10 @@ public struct LegSnapshot: Sendable {
   public var writeErrors: UInt64
   /// Blocks rewritten after a read error.
   public var repairedBlocks: UInt64
+  /// Reads that it owed for too long and that were sent to another leg, too.
+  public var hedgedReads: UInt64
+  /// Of these, how many the other leg answered first.
+  public var hedgesWon: UInt64
   /// I/O in flight.
   public var inFlight: Int
   /// Latencies since the start.
@@ -58,6 +62,8 @@ public struct MirrorSnapshot: Sendable {
   public var resyncBytesPerSecond: Double
   /// Requests inside.
   public var requests: Int
+  /// Read errors whose blocks were not rewritten because too many others were.
+  public var repairsDropped: UInt64
   /// The last leg's flush failed.
   public var isFlushLatched: Bool
 }
@@ -85,7 +91,8 @@ extension Engine {
           isWriteMostly: leg.isWriteMostly,
           staleBytes: leg.phase == .spare ? 0 : map.staleBytes(slot),
           readErrors: leg.readErrors, writeErrors: leg.writeErrors,
-          repairedBlocks: leg.repairedBlocks, inFlight: leg.inFlight,
+          repairedBlocks: leg.repairedBlocks,
+          hedgedReads: leg.hedgedReads, hedgesWon: leg.hedgesWon, inFlight: leg.inFlight,
           readLatency: leg.readLatency, writeLatency: leg.writeLatency))
     }
     var notInSync: UInt64 = 0
@@ -101,6 +108,6 @@ extension Engine {
       isResyncRunning: copier.isRunning, isResyncPaused: copier.isPaused,
       resyncBytesDone: copier.bytesDone, resyncBytesTotal: max(copier.bytesTotal, copier.bytesDone),
       resyncBytesPerSecond: copier.rate(now: now),
-      requests: requestCount, isFlushLatched: flushes.isLatched)
+      requests: requestCount, repairsDropped: repairs.dropped, isFlushLatched: flushes.isLatched)
   }
 }

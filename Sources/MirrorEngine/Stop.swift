@@ -33,7 +33,8 @@ extension Engine {
     switch stop {
     case .running, .flushing, .stopped: break
     case .draining:
-      guard openRequests == 0, copier.jobs.allSatisfy({ !$0.isActive }), !flushes.isInFlight,
+      guard openRequests == 0, copier.jobs.allSatisfy({ !$0.isActive }), repairs.isIdle,
+        !flushes.isInFlight,
         !log.isInFlight, !membership.isInFlight
       else { return }
       if start.isReadOnly || !membership.isOpenRecorded {

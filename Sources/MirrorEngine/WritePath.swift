@@ -63,7 +63,7 @@ extension Engine {
     }
     let chunk = operations[index].chunk
     let candidates = map.good(online, in: chunk).subtracting(operations[index].tried)
-    guard let leg = chooseLeg(candidates) else {
+    guard let leg = chooseLeg(candidates, for: chunk) else {
       failChunk(index, error: Errno.eio)
       return
     }
@@ -180,11 +180,12 @@ extension Engine {
   }
 
   private mutating func writeDecided(_ index: Int) {
-    if operations[index].kind == .copy {
+    switch operations[index].kind {
+    case .copy:
       copyWritten(index)
       chunkDone(index)
-    } else {
-      tryAck(index)
+    case .repair: repairWritten(index)
+    case .read, .write, .zero, .trim, .flush: tryAck(index)
     }
   }
 
@@ -192,7 +193,7 @@ extension Engine {
   /// where several legs may be read, now or by the labels after a crash, they may differ.
   mutating func failChunk(_ index: Int, error: Int32) {
     operations[index].error = error
-    if operations[index].kind != .copy, operations[index].isExclusive,
+    if !operations[index].isInternal, operations[index].isExclusive,
       !operations[index].written.union(operations[index].failed).isEmpty
     {
       let hasLeft = !membership.recordedOnline.subtracting(online).isEmpty

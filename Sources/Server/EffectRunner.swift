@@ -39,6 +39,15 @@ extension Reactor {
     case .mergeZeros(_, let scratchOffset, let count):
       checkScratch(scratchOffset, count)
       unsafe memset(scratch.base + scratchOffset, 0, count)
+    case .deliver(let token, let owner, let requestOffset, let scratchOffset, let count):
+      let slot = requests.slot(of: owner)
+      let target = unsafe UnsafeMutableRawPointer(
+        bitPattern: requestAddress(slot, requestOffset, UInt64(count)))
+      checkScratch(scratchOffset, count)
+      if let target = unsafe target {
+        unsafe memcpy(target, scratch.base + scratchOffset, count)
+      }
+      done.append(FinishedIO(token: token, error: 0))
     case .reply(let token, let error): reply(requests.slot(of: token), error: error)
     case .replaceBuffer(let token): replaceBuffer(requests.slot(of: token))
     case .release(let token): release(requests.slot(of: token))

@@ -22,6 +22,8 @@ struct EngineState: ~Copyable {
   var held: Effect?
   /// One per reactor.
   var mailboxes: Mailboxes
+  /// The reactor that fed the engine last: it calls `tick` at `nextWake`.
+  var waker = 0
 
   /// The next effect that can be delivered: nil if there is none, or if its mailbox is full.
   ///
@@ -181,6 +183,7 @@ final class EngineShare: Sendable {
     case .io(let io): Token.reactor(of: io.owner)
     case .merge(let owner, _, _, _): Token.reactor(of: owner)
     case .mergeZeros(let owner, _, _): Token.reactor(of: owner)
+    case .deliver(_, let owner, _, _, _): Token.reactor(of: owner)
     case .reply(let token, _): Token.reactor(of: token)
     case .replaceBuffer(let token): Token.reactor(of: token)
     case .release(let token): Token.reactor(of: token)

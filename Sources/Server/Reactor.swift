@@ -116,6 +116,8 @@ struct Reactor: ~Copyable {
 
   var now = Instant.zero
   var nextTick: UInt64 = 0
+  /// When the engine wants to be ticked, if this reactor has to see to it; else `UInt64.max`.
+  var nextWake = UInt64.max
   var nextRetry: UInt64 = 0
   var polling: AdaptivePolling
   var openCount = 0

@@ -17,6 +17,7 @@ extension Reactor {
       reapAll()
       if port.hasMail.load(ordering: .relaxed) { openMail() }
       if now.nanoseconds >= nextTick { tick() }
+      if now.nanoseconds >= nextWake { wakeEngine() }
       if !waiting.isEmpty, now.nanoseconds >= nextRetry {
         nextRetry = now.nanoseconds + Reactor.retryNanoseconds
         somethingFreed = true
@@ -40,8 +41,9 @@ extension Reactor {
       return
     }
     let before = monotonicNanoseconds()
-    if before >= nextTick { return }
-    let limit = waiting.isEmpty ? nextTick - before : Reactor.retryNanoseconds
+    let next = min(nextTick, nextWake)
+    if before >= next { return }
+    let limit = waiting.isEmpty ? next - before : min(next - before, Reactor.retryNanoseconds)
     if polling.spinNanoseconds > 0 {
       let foundWork = ring.spin(nanoseconds: min(polling.spinNanoseconds, limit))
       polling.spun(foundWork: foundWork)
@@ -122,6 +124,8 @@ extension Reactor {
       if tick { state.engine.tick(now: now) }
       if beginStop { state.engine.beginStop(now: now) }
       state.engine.settle(now: now)
+      state.waker = index
+      nextWake = state.engine.nextWake?.nanoseconds ?? UInt64.max
       engineHasMore = true
       // What came before must be taken before: no room for the mail, no effects either.
       guard effects.room >= Mailboxes.capacity else { return }
@@ -135,6 +139,21 @@ extension Reactor {
       }
     }
     if wake != 0 { share.wake(wake) }
+  }
+
+  /// The time has come that the engine named when this reactor last fed it. Meanwhile another one
+  /// may have fed it, and then looks after the time that was named then; so an idle reactor sleeps
+  /// however busy the others are.
+  private mutating func wakeEngine() {
+    let index = index
+    let (wake, isMine) = share.state.withLock { state in
+      (state.engine.nextWake?.nanoseconds ?? UInt64.max, state.waker == index)
+    }
+    if now.nanoseconds >= wake {
+      feedEngine(tick: true)
+    } else {
+      nextWake = isMine ? wake : UInt64.max
+    }
   }
 
   private func engineRequest(_ slot: Int) -> MirrorRequest {

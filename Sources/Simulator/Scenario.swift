@@ -74,7 +74,8 @@ public struct Scenario: Sendable {
     cutBytes = random.chance(1, in: 3) ? UInt64(blockBytes) * (1 + random.below(8)) : 0
     grain = random.chance(1, in: 2) ? 128 : 512
     logKind = random.chance(1, in: 6) ? .core : .disk
-    readPolicy = random.chance(1, in: 2) ? .roundRobin : .leastPending
+    readPolicy =
+      [.roundRobin, .leastPending, .adaptive, .prefer(LegSlot(0))][Int(random.below(4))]
     startsStale = legCount > 1 && random.chance(1, in: 6)
     connections = random.int(in: 1...4)
     depth = [1, 2, 4, 8][Int(random.below(4))]

@@ -116,6 +116,8 @@ public final class World {
     if now >= nextTick {
       engine.tick(now: now)
       nextTick = now.advanced(byNanoseconds: World.tickNanoseconds)
+    } else if let wake = engine.nextWake, now >= wake {
+      engine.tick(now: now)
     }
     settle()
     if !isCalm, now >= nextUnrest {
@@ -134,7 +136,7 @@ public final class World {
 
   /// Moves the time to the next moment at which something is due.
   private func advance() {
-    var next = nextTick
+    var next = min(nextTick, engine.nextWake ?? nextTick)
     if let due = pending.first?.due { next = min(next, due) }
     if !isCalm {
       next = min(next, nextUnrest)

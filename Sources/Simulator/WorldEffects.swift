@@ -28,6 +28,16 @@ extension World {
     case .mergeZeros(_, let scratchOffset, let count):
       guard mutation != .dropMerges else { return }
       toScratch(Array(repeating: 0, count: count), at: scratchOffset)
+    case .deliver(let token, let owner, let requestOffset, let scratchOffset, let count):
+      guard let slot = slot(of: owner) else { return }
+      let first = Int(requestOffset)
+      guard first + count <= buffers[requests[slot].buffer].count else {
+        fail("a delivery beyond the request's buffer")
+        return
+      }
+      buffers[requests[slot].buffer].replaceSubrange(
+        first..<first + count, with: fromScratch(at: scratchOffset, count: count))
+      engine.completed(token, error: 0, now: now)
     case .replaceBuffer(let token): replaceBuffer(token)
     case .reply(let token, let error):
       if mutation == .loseReply, random.chance(1, in: 100) { return }
@@ -61,6 +71,7 @@ extension World {
     case .replaceStarted: 13
     case .legReplaced: 14
     case .replaceEnded: 15
+    case .readRepaired: 16
     }
   }
 

@@ -63,6 +63,8 @@ enum EventText {
     case .replaceStarted: return "\(leg) is to replace leg \(event.detail), which stays until then"
     case .legReplaced: return "\(leg) was replaced by leg \(event.detail)"
     case .replaceEnded: return "\(leg) does not replace leg \(event.detail) any more, which stays"
+    case .readRepaired:
+      return "\(leg) could not read at offset \(event.detail): rewritten from another leg"
     }
   }
 }

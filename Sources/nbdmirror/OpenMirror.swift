@@ -64,14 +64,15 @@ final class OpenMirror {
     var start = EngineStart(plan: plan, map: map, seed: seed)
     start.isReadOnly = plan.isReadOnly
     start.wallSeconds = UInt64(max(0, time(nil)))
-    start.readPolicy = options.readPolicy == .roundRobin ? .roundRobin : .leastPending
+    let reads = try options.readPolicy.policy(for: plan)
+    start.readPolicy = reads.policy
     start.legTimeoutNanoseconds = UInt64(options.legTimeout * 1e9)
     self.plan = plan
     self.start = start
     adapter = MirrorAdapter(
       facts: MirrorAdapter.Facts(
         name: plan.name, setId: plan.setId, layout: plan.layout,
-        readPolicy: options.readPolicy.rawValue, cache: options.pvCache,
+        readPolicy: reads.text, cache: options.pvCache,
         resyncMinBytesPerSecond: start.resyncMinBytesPerSecond,
         resyncMaxBytesPerSecond: start.resyncMaxBytesPerSecond),
       files: LegFiles())

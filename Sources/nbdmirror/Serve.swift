@@ -30,12 +30,6 @@ struct Serve: ParsableCommand {
     case buffered
   }
 
-  /// How a leg is chosen for a read.
-  enum Policy: String, CaseIterable, ExpressibleByArgument {
-    case roundRobin = "round-robin"
-    case leastPending = "least-pending"
-  }
-
   @Argument(help: ArgumentHelp("Path of a file or block device.", valueName: "PV"))
   var pv: [String]
 
@@ -60,8 +54,10 @@ struct Serve: ParsableCommand {
       valueName: "LEG"))
   var chooseLeg: String?
 
-  @Option(help: "How a leg is chosen for a read.")
-  var readPolicy: Policy = .leastPending
+  @Option(
+    help: ArgumentHelp(
+      "How a leg is chosen for a read. LEG is a slot, a leg id or a path.", valueName: "POLICY"))
+  var readPolicy: ReadPolicyOption = .adaptive
 
   @Option(help: "Number of reactor threads. Default: up to 4, by the cores.")
   var threads: Int?

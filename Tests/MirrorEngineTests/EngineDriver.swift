@@ -26,13 +26,18 @@ final class EngineDriver {
   var released: Set<UInt64> = []
   var replaced: Set<UInt64> = []
   var merges = 0
+  var delivered: [(owner: UInt64, requestOffset: UInt64, scratchOffset: Int, count: Int)] = []
+  /// Deliveries are handed back by the test.
+  var deliversLater = false
+  var undelivered: [IOToken] = []
   var idle: [LegSlot] = []
   var events: [MirrorEvent] = []
   private var nextToken: UInt64 = 1
 
   init(
     legs: Int = 2, regions: Int = 8, regionBytes: UInt64 = 1 << 20, logKind: LogKind = .disk,
-    words: [UInt16]? = nil, absent: [Int: MemberState] = [:], isReadOnly: Bool = false
+    words: [UInt16]? = nil, absent: [Int: MemberState] = [:], isReadOnly: Bool = false,
+    change: (inout EngineStart) -> Void = { _ in }
   ) throws {
     layout = try Layout.plan(
       sizeBytes: UInt64(regions) * regionBytes, regionBytes: regionBytes, blockBytes: 512)
@@ -58,6 +63,8 @@ final class EngineDriver {
       resyncMaxBytesPerSecond: 0, seed: 42)
     start.isReadOnly = isReadOnly
     start.readPolicy = .roundRobin
+    start.isHedging = false
+    change(&start)
     engine = Engine(start, now: now)
     drain()
   }
@@ -83,10 +90,11 @@ final class EngineDriver {
 
   /// A driver whose opening label is already durable.
   static func opened(
-    legs: Int = 2, regions: Int = 8, regionBytes: UInt64 = 1 << 20, logKind: LogKind = .disk
+    legs: Int = 2, regions: Int = 8, regionBytes: UInt64 = 1 << 20, logKind: LogKind = .disk,
+    change: (inout EngineStart) -> Void = { _ in }
   ) throws -> EngineDriver {
     let driver = try EngineDriver(
-      legs: legs, regions: regions, regionBytes: regionBytes, logKind: logKind)
+      legs: legs, regions: regions, regionBytes: regionBytes, logKind: logKind, change: change)
     driver.runToRest()
     return driver
   }
@@ -109,6 +117,14 @@ final class EngineDriver {
       }
       open.append(OpenIO(io: io, bytes: bytes))
     case .merge, .mergeZeros: merges += 1
+    case .deliver(let token, let owner, let requestOffset, let scratchOffset, let count):
+      #expect(replies[owner.raw] == nil, "the data comes before the reply")
+      delivered.append((owner.raw, requestOffset, scratchOffset, count))
+      if deliversLater {
+        undelivered.append(token)
+      } else {
+        engine.completed(token, error: 0, now: now)
+      }
     case .replaceBuffer(let token): replaced.insert(token.raw)
     case .reply(let token, let error):
       #expect(replies[token.raw] == nil, "a request is answered once")
