@@ -110,13 +110,16 @@ extension Engine {
       kind = operation.mayPunchHoles || operation.kind == .trim ? .discard : .zero
       buffer = .none
     }
+    // What an unresolved read has returned shall not be taken back by a power loss in which the
+    // leg that it was written to falls back to what it held before.
+    let isDurable = kind == .write && (operation.isFUA || operation.kind == .read)
     operations[index].phase = .writing
     operations[index].awaited = targets
     var rest = targets
     while let leg = rest.popFirst() {
       issue(
         kind, on: leg, offset: start.layout.dataOffset + operation.chunk.offset,
-        count: operation.chunk.count, buffer: buffer, isDurable: operation.isFUA && kind == .write,
+        count: operation.chunk.count, buffer: buffer, isDurable: isDurable,
         purpose: .operation, subject: index, owner: operation.token, unit: unit)
     }
   }

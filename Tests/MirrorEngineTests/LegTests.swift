@@ -217,6 +217,7 @@ struct LegTests {
     driver.complete { $0.kind == .read }
     #expect(driver.replies[read] == nil)
     #expect(driver.open.map(\.io.kind) == [.write])
+    #expect(driver.open[0].io.isDurable, "a power loss shall not take back what was read")
     driver.runToRest()
     #expect(driver.replies[read] == 0)
     let elsewhere = driver.submit(.read, 3 << 20, 4096)
