@@ -24,6 +24,8 @@ public enum CommandError: Error, Equatable, Sendable {
   case noFreeSlot
   /// The mirror is served read-only, or it is stopping.
   case notWritable
+  /// The minimum of the rate is above its maximum.
+  case badLimits
 }
 
 /// A PV that was opened to be brought in.
@@ -168,9 +170,9 @@ extension Engine {
     flushes.isLatched = false
   }
 
-  /// Stops or restarts copying; windows in flight end.
+  /// Stops or restarts copying; windows in flight end. It is not kept: a start copies.
   public mutating func setCopierPaused(_ isPaused: Bool, now: Instant) {
     self.now = max(self.now, now)
-    copier.isPaused = isPaused
+    copier.setPaused(isPaused, now: self.now)
   }
 }

@@ -168,7 +168,8 @@ public struct MirrorEvent: BitwiseCopyable, Sendable {
     case readFailed
     /// The last leg's flush failed; flushes fail until it is cleared by command.
     case flushLatched
-    /// Blocks could not be copied by a resync; `detail` is their offset.
+    /// Blocks could not be copied by a resync, no leg that has them could read them; `detail` is
+    /// their offset. Once per run of neighbouring blocks.
     case copyFailed
   }
 

@@ -14,7 +14,8 @@
 // 6. Every queue has the bound of the operation table; the submitter never exceeds `requestsMax`.
 //
 // The state is in this file; what is done with it is in the extensions: WritePath, ReadPath,
-// FlushPath, LogCommit, LabelCommit, LegFailure, Copier, IntentClearing, Commands, Stop, Snapshot.
+// FlushPath, LogCommit, LabelCommit, LegFailure, Copier, CopyWindow, RateControl, IntentClearing,
+// Commands, Stop, Snapshot.
 
 import Base
 import MirrorFormat
@@ -56,6 +57,7 @@ public struct Engine: ~Copyable {
   var log: RegionLog
   var flushes: FlushRounds
   var copier: Copier
+  var rate: RateControl
   var clearing: IntentClearing
   var stop = StopState.running
 
@@ -68,6 +70,9 @@ public struct Engine: ~Copyable {
   var effects: FixedFIFO<Effect>
   /// Events that did not fit; they are dropped, never the other effects.
   public internal(set) var eventsDropped: UInt64 = 0
+  /// When the engine wants `settle` at the latest, besides the usual several times a second; nil:
+  /// no wish. Made anew by each `settle`.
+  public internal(set) var nextWake: Instant?
   var lastRead: UInt8 = 0
 
   /// A mirror as assembly found it. Its first label and pages are among the first effects.
@@ -101,6 +106,8 @@ public struct Engine: ~Copyable {
       sequences: start.pageSequences, copies: start.pageCopies, operations: operationCount)
     flushes = FlushRounds(operations: operationCount)
     copier = Copier(regions: start.layout.regionCount)
+    rate = RateControl(
+      min: start.resyncMinBytesPerSecond, max: start.resyncMaxBytesPerSecond, now: now)
     clearing = IntentClearing(regions: start.layout.regionCount, now: now)
     ready = FixedFIFO(capacity: operationCount, filler: -1)
     orphaned = FixedFIFO(capacity: operationCount, filler: -1)
@@ -250,6 +257,8 @@ public struct Engine: ~Copyable {
   /// `submit` and `completed`, before the effects are drained.
   public mutating func settle(now: Instant) {
     self.now = max(self.now, now)
+    nextWake = nil
+    if openRequests > 0 { rate.clientSeen(now: self.now) }
     startLogCommit()
     startLabelCommit()
     startFlushRound()

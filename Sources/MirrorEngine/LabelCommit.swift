@@ -94,8 +94,7 @@ extension Engine {
       members: membership.stagedMembers,
       layout: start.layout, logKind: start.logKind, isClean: membership.stagedClean,
       createdSeconds: start.createdSeconds,
-      resyncMinBytesPerSecond: start.resyncMinBytesPerSecond,
-      resyncMaxBytesPerSecond: start.resyncMaxBytesPerSecond)
+      resyncMinBytesPerSecond: rate.min, resyncMaxBytesPerSecond: rate.max)
     let offset = ScratchUnits.offset(unit)
     scratch.withBytes(at: offset, count: Layout.pageBytes) { label.encode(into: &$0) }
     issue(

@@ -130,6 +130,7 @@ extension Engine {
   /// Answers the client and is done with the request but for I/O that hangs.
   mutating func answer(_ index: Int) {
     precondition(operations[index].kind != .copy, "a copy has no client")
+    rate.clientSeen(now: now)
     emit(.reply(operations[index].token, error: operations[index].error))
     operations[index].phase = .answered
     openRequests -= 1

@@ -58,6 +58,8 @@ struct Operation: BitwiseCopyable {
   var isBlockRead = false
   /// The lock on the chunk is exclusive.
   var isExclusive = false
+  /// A copy window whose source reads as zeros: its targets get a hole.
+  var isZeros = false
   /// The chunk's regions are counted in `pendingWrites`.
   var holdsRegions = false
 

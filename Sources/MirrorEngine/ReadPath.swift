@@ -155,7 +155,9 @@ extension Engine {
 
   private mutating func readErrored(_ index: Int, _ leg: LegSlot, error: Int32) {
     operations[index].tried.insert(leg)
-    legs[leg.index].readErrorsSinceJoin += 1
+    if operations[index].kind != .copy || isNewReadError(index) {
+      legs[leg.index].readErrorsSinceJoin += 1
+    }
     note(MirrorEvent(.readRedirected, leg: leg, detail: UInt64(error)))
     if legs[leg.index].readErrorsSinceJoin >= Engine.readErrorsMax {
       failLeg(leg, .failed, errno: error)

@@ -30,4 +30,27 @@ public final class Scratch: @unchecked Sendable {  // Owner of each part: see ab
     var span = unsafe MutableRawSpan(_unsafeStart: base + offset, byteCount: count)
     body(&span)
   }
+
+  /// Bytes looked at at once; ranges are multiples of it (blocks are).
+  private static var stepBytes: Int { 64 }
+
+  /// Whether `count` bytes from `offset` on are all zero. Ends at the first that is not: data
+  /// costs nothing, zeros some 50 us per MiB.
+  /// - Precondition: the range lies inside, in steps of 64 bytes, and no I/O uses it.
+  func isZero(at offset: Int, count: Int) -> Bool {
+    precondition(offset >= 0 && count >= 0 && offset <= self.count - count, "outside the scratch")
+    precondition((offset | count) & (Scratch.stepBytes - 1) == 0, "whole steps")
+    var position = offset
+    let end = offset + count
+    while position < end {
+      var any: UInt64 = 0
+      for word in 0..<8 {
+        // The caller owns the range (class comment); the memory is aligned to 4 KiB.
+        any |= unsafe base.load(fromByteOffset: position + 8 * word, as: UInt64.self)
+      }
+      if any != 0 { return false }
+      position += Scratch.stepBytes
+    }
+    return true
+  }
 }

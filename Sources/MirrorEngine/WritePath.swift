@@ -99,8 +99,11 @@ extension Engine {
     let operation = operations[index]
     let kind: IOKind
     let buffer: BufferReference
-    let unit = operation.scratchBlock
-    if unit >= 0 {
+    let unit = operation.isZeros ? -1 : operation.scratchBlock
+    if operation.isZeros {
+      kind = .discard
+      buffer = .none
+    } else if unit >= 0 {
       kind = .write
       buffer = .scratch(offset: ScratchUnits.offset(unit))
     } else if operation.kind == .write || operation.kind == .read {

@@ -25,6 +25,8 @@ enum CommandText {
     case .noFreeSlot: ControlError(.conflict, "\(what): all eight slots are taken")
     case .notWritable:
       ControlError(.stopping, "\(what): the mirror is served read-only, or it is stopping")
+    case .badLimits:
+      ControlError(.invalid, "\(what): the minimum rate would be above the maximum")
     }
   }
 }
@@ -53,7 +55,8 @@ enum EventText {
     case .readFailed: return "no leg could read the block at offset \(event.detail)"
     case .flushLatched:
       return "\(leg) failed a flush and is the last good one: flushes fail from now on"
-    case .copyFailed: return "resync could not read a block near offset \(event.detail)"
+    case .copyFailed:
+      return "no leg that has them could read the blocks at offset \(event.detail): not copied"
     }
   }
 }

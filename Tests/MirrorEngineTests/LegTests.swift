@@ -101,6 +101,7 @@ struct LegTests {
   @Test("a copy waits for writes in flight and new writes wait for the copy")
   func copyLock() throws {
     let driver = try LegTests.degraded()
+    driver.pass(seconds: 1)
     try driver.engine.readd(LegTests.returning(driver, 1), to: LegSlot(1), now: driver.now)
     driver.drain()
     driver.completeAll { driver.isLog($0) || driver.isLabel($0) }
