@@ -31,7 +31,7 @@ extension Engine {
         let longest: UInt64
         switch operation.kind {
         case .zero, .trim: longest = Engine.zeroBytesMax
-        case .read, .write, .flush, .copy: longest = Engine.ioBytesMax
+        case .read, .write, .flush, .copy, .scrub: longest = Engine.ioBytesMax
         }
         let whole = Bytes.alignDown(min(left, longest), to: blockBytes)
         operations[index].chunk = goodPrefix(ByteRange(offset: position, count: whole))
@@ -87,7 +87,11 @@ extension Engine {
   }
 
   mutating func startProtected(_ index: Int) {
-    if operations[index].kind == .copy { startCopyWindow(index) } else { startWrite(index) }
+    switch operations[index].kind {
+    case .copy: startCopyWindow(index)
+    case .scrub: startScrubWindow(index)
+    case .read, .write, .zero, .trim, .flush: startWrite(index)
+    }
   }
 
   /// Counts the chunk's regions as being written; `intent` stays from now on.

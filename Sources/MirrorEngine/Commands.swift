@@ -26,6 +26,12 @@ public enum CommandError: Error, Equatable, Sendable {
   case notWritable
   /// The minimum of the rate is above its maximum.
   case badLimits
+  /// A scrub runs already.
+  case scrubRunning
+  /// No scrub runs.
+  case noScrub
+  /// The range is empty or not inside the device.
+  case badRange
 }
 
 /// A PV that was opened to be brought in.

@@ -89,6 +89,11 @@ struct Copier: ~Copyable {
   /// What no leg that has it could read.
   var unreadable = RangeList()
 
+  /// There was something to copy when it was last looked for.
+  var isWanted = false
+  /// Something is to be copied, or waits for its flush.
+  var isBusy: Bool { isWanted || isRunning }
+
   // Progress of the running resync, or of the last one.
   var isRunning = false
   var isRecovery = false
@@ -250,6 +255,7 @@ extension Engine {
     } else {
       isWanted = startCopies()
     }
+    copier.isWanted = isWanted
     let hasWindows = copier.jobs.contains { $0.isActive && !$0.isWaiting }
     let isIdle = copier.jobs.allSatisfy { !$0.isActive }
     flushCopied(isResting: !hasWindows && (copier.isPaused || (isIdle && !isWanted)))
@@ -420,6 +426,7 @@ extension Engine {
       copier.busy.remove(done.region)
       guard isGood, !done.isVoid else { continue }
       map.clearStale(done.targets.intersection(flushed), in: done.region)
+      scrubRegionCopied(done.region)
       if done.wasUnresolved { map.resolve(done.region) }
     }
     copier.flushing.removeAll(keepingCapacity: true)

@@ -171,6 +171,13 @@ public struct MirrorEvent: BitwiseCopyable, Sendable {
     /// Blocks could not be copied by a resync, no leg that has them could read them; `detail` is
     /// their offset. Once per run of neighbouring blocks.
     case copyFailed
+    /// A scrub found legs that differ; `detail` is the offset, `leg` the one that differs from the
+    /// others if it is one. Once per range, up to 64 of them.
+    case scrubMismatch
+    /// A scrub could not read a leg; `detail` is the offset.
+    case scrubReadFailed
+    /// A scrub is at its end; `detail` is the bytes that differed.
+    case scrubDone
   }
 
   /// What happened.

@@ -14,8 +14,8 @@
 // 6. Every queue has the bound of the operation table; the submitter never exceeds `requestsMax`.
 //
 // The state is in this file; what is done with it is in the extensions: WritePath, ReadPath,
-// FlushPath, LogCommit, LabelCommit, LegFailure, Copier, CopyWindow, RateControl, IntentClearing,
-// Commands, Stop, Snapshot.
+// FlushPath, LogCommit, LabelCommit, LegFailure, Copier, CopyWindow, RateControl, Scrub, ScrubVote,
+// IntentClearing, Commands, Stop, Snapshot.
 
 import Base
 import MirrorFormat
@@ -57,6 +57,7 @@ public struct Engine: ~Copyable {
   var log: RegionLog
   var flushes: FlushRounds
   var copier: Copier
+  var scrub: Scrub
   var rate: RateControl
   var clearing: IntentClearing
   var stop = StopState.running
@@ -79,8 +80,8 @@ public struct Engine: ~Copyable {
   public init(_ start: EngineStart, now: Instant) {
     precondition(start.requestsMax > 0 && start.requestsMax <= 1 << 16, "a sane table size")
     precondition(start.members.count == LegSlot.count, "a table has 8 entries")
-    // A hung leg can keep the slots of a set of copies.
-    let operationCount = start.requestsMax + Copier.jobCount * (1 + LegSlot.count)
+    // A hung leg can keep the slots of a set of copies and of a scrub's window.
+    let operationCount = start.requestsMax + (Copier.jobCount + 1) * (1 + LegSlot.count)
     // The records: each operation on every leg, a batch of pages, labels, flushes; a hung leg
     // can keep one set of each more.
     let recordCount = (operationCount + 2 * RegionLog.batchPagesMax + 8) * LegSlot.count
@@ -106,6 +107,7 @@ public struct Engine: ~Copyable {
       sequences: start.pageSequences, copies: start.pageCopies, operations: operationCount)
     flushes = FlushRounds(operations: operationCount)
     copier = Copier(regions: start.layout.regionCount)
+    scrub = Scrub(regions: start.layout.regionCount)
     rate = RateControl(
       min: start.resyncMinBytesPerSecond, max: start.resyncMaxBytesPerSecond, now: now)
     clearing = IntentClearing(regions: start.layout.regionCount, now: now)
@@ -249,11 +251,12 @@ public struct Engine: ~Copyable {
     failOverdueLegs()
     ageIntents()
     copier.measure(now: self.now)
+    scrub.measure(now: self.now)
     copier.retry(now: self.now)
     work()
   }
 
-  /// Starts what has gathered: commits, flushes, copies. Call it once after each batch of
+  /// Starts what has gathered: commits, flushes, copies, comparisons. Call it once after each batch of
   /// `submit` and `completed`, before the effects are drained.
   public mutating func settle(now: Instant) {
     self.now = max(self.now, now)
@@ -263,6 +266,7 @@ public struct Engine: ~Copyable {
     startLabelCommit()
     startFlushRound()
     pumpCopier()
+    pumpScrub()
     // A copy window that was granted may have asked for nothing more than a flush.
     startFlushRound()
     pumpStop()

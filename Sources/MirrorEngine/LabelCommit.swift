@@ -183,6 +183,7 @@ extension Engine {
       switch operations[operation].kind {
       case .flush: answer(operation)
       case .copy: failCopyWindow(operation)
+      case .scrub: preconditionFailure("a scrub waits for no label")
       case .read, .write, .zero, .trim:
         if operations[operation].cursor == operations[operation].range.count {
           answer(operation)  // Its data are written; only its flush could not be vouched for.

@@ -120,16 +120,17 @@ extension Engine {
   mutating func releaseIfAnswered(_ index: Int) {
     guard operations[index].phase == .answered, operations[index].pendingIO == 0 else { return }
     let token = operations[index].token
-    let isCopy = operations[index].kind == .copy
+    let hasClient = operations[index].kind != .copy && operations[index].kind != .scrub
     freeOperation(index)
-    guard !isCopy else { return }
+    guard hasClient else { return }
     requestCount -= 1
     emit(.release(token))
   }
 
   /// Answers the client and is done with the request but for I/O that hangs.
   mutating func answer(_ index: Int) {
-    precondition(operations[index].kind != .copy, "a copy has no client")
+    precondition(
+      operations[index].kind != .copy && operations[index].kind != .scrub, "nobody is answered")
     rate.clientSeen(now: now)
     emit(.reply(operations[index].token, error: operations[index].error))
     operations[index].phase = .answered

@@ -1,4 +1,4 @@
-// One slot of the operation table: a client request, or a copy window of the engine itself.
+// One slot of the operation table: a client request, or a window of the copier or the scrub.
 //
 // An operation is worked off in chunks: a chunk lies inside the I/O limits, is either a run of
 // whole blocks or one partial block, and holds the range lock on its own. A slot is free again
@@ -20,7 +20,7 @@ import Base
 
 struct Operation: BitwiseCopyable {
   enum Kind: UInt8 {
-    case read, write, zero, trim, flush, copy
+    case read, write, zero, trim, flush, copy, scrub
   }
 
   enum Phase: UInt8 {
@@ -34,7 +34,8 @@ struct Operation: BitwiseCopyable {
     case awaitingLog
     /// Waits for a scratch block for a partial block.
     case awaitingScratch
-    /// A read is in flight: the client's, a block to merge into, or the source of a copy.
+    /// A read is in flight: the client's, a block to merge into, the source of a copy, or what a
+    /// scrub compares.
     case reading
     /// Writes are in flight.
     case writing

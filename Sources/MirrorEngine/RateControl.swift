@@ -1,6 +1,6 @@
-// Rate control: how fast the copier may go.
+// Rate control: how fast the copier and the scrub may go.
 //
-// It asks for each window when it may start (`nextStart`), says that it has (`started`) and how
+// Both ask for each window when it may start (`nextStart`), say that it has (`started`) and how
 // long it took (`finished`). Three things decide:
 //
 // - `max`: a window starts when the bytes of those before it are paid for at `max`; a late start
@@ -129,7 +129,7 @@ extension Instant {
 }
 
 extension Engine {
-  /// Sets the limits of copying in bytes per second, at once; the next label keeps them.
+  /// Sets the limits of resync and scrub in bytes per second, at once; the next label keeps them.
   /// `max` 0: unlimited.
   public mutating func setResyncLimits(
     min: UInt64, max: UInt64, now: Instant
@@ -146,9 +146,9 @@ extension Engine {
     nextWake = nextWake.map { Swift.min($0, instant) } ?? instant
   }
 
-  /// Windows of the copier that are under way.
+  /// Windows of copier and scrub that are under way.
   var windowsInFlight: Int {
-    var count = 0
+    var count = scrub.isWindowInFlight ? 1 : 0
     for job in copier.jobs where job.isActive && !job.isWaiting { count += 1 }
     return count
   }

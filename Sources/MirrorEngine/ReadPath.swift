@@ -114,6 +114,10 @@ extension Engine {
 
   /// The awaited read is back: the client's, or a block for a merge, or the source of a copy.
   mutating func readFinished(_ index: Int, _ leg: LegSlot, error: Int32) {
+    if operations[index].kind == .scrub {
+      scrubRead(index, leg, error: error)
+      return
+    }
     if error != 0 {
       readErrored(index, leg, error: error)
       return
@@ -134,7 +138,7 @@ extension Engine {
         return
       }
       writeBack(index, from: leg)
-    case .flush: preconditionFailure("a flush reads nothing")
+    case .flush, .scrub: preconditionFailure("a flush reads nothing, a scrub was dealt with")
     }
   }
 
@@ -181,6 +185,9 @@ extension Engine {
       // The unit stays lent to the late I/O; the operation takes another one.
       units.release(operations[index].scratchBlock)
       operations[index].scratchBlock = -1
+    case .scrub:
+      compareScrubWindow(index)
+      return
     case .flush: preconditionFailure("a flush reads nothing")
     }
     askAgain(index)
@@ -191,7 +198,7 @@ extension Engine {
     case .read: askLeg(index)
     case .copy: readCopySource(index)
     case .write, .zero, .trim: readBlock(index)
-    case .flush: preconditionFailure("a flush reads nothing")
+    case .flush, .scrub: preconditionFailure("a flush reads nothing, a scrub asks once")
     }
   }
 }

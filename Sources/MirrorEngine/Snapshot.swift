@@ -63,6 +63,8 @@ public struct MirrorSnapshot: Sendable {
   public var unreadable: [NotedRange]
   /// How many unreadable ranges there are, also those that are not listed.
   public var unreadableCount: UInt64
+  /// The running scrub, or the last one.
+  public var scrub: ScrubSnapshot
   /// Requests inside.
   public var requests: Int
   /// The last leg's flush failed.
@@ -109,6 +111,7 @@ extension Engine {
       resyncBytesZero: copier.bytesZero, resyncBytesPerSecond: copier.rate(now: now),
       resyncMinBytesPerSecond: rate.min, resyncMaxBytesPerSecond: rate.max,
       unreadable: copier.unreadable.entries, unreadableCount: copier.unreadable.count,
+      scrub: scrub.snapshot,
       requests: requestCount, isFlushLatched: flushes.isLatched)
   }
 }

@@ -57,6 +57,9 @@ extension World {
     case .readFailed: 9
     case .flushLatched: 10
     case .copyFailed: 11
+    case .scrubMismatch: 12
+    case .scrubReadFailed: 13
+    case .scrubDone: 14
     }
   }
 

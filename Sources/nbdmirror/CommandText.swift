@@ -27,6 +27,11 @@ enum CommandText {
       ControlError(.stopping, "\(what): the mirror is served read-only, or it is stopping")
     case .badLimits:
       ControlError(.invalid, "\(what): the minimum rate would be above the maximum")
+    case .scrubRunning:
+      ControlError(.conflict, "\(what): one runs already; 'nbdmirror scrub stop' ends it")
+    case .noScrub: ControlError(.conflict, "\(what): none runs")
+    case .badRange:
+      ControlError(.invalid, "\(what): the range is empty or ends beyond the device")
     }
   }
 }
@@ -57,6 +62,12 @@ enum EventText {
       return "\(leg) failed a flush and is the last good one: flushes fail from now on"
     case .copyFailed:
       return "no leg that has them could read the blocks at offset \(event.detail): not copied"
+    case .scrubMismatch:
+      return leg.isEmpty
+        ? "scrub: the legs differ at offset \(event.detail)"
+        : "scrub: \(leg) differs from the others at offset \(event.detail)"
+    case .scrubReadFailed: return "scrub: \(leg) could not be read near offset \(event.detail)"
+    case .scrubDone: return "scrub done: \(event.detail) bytes differed"
     }
   }
 }
