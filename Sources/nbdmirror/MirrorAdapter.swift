@@ -20,12 +20,10 @@ final class MirrorAdapter: MirrorController, MirrorObserver, Sendable {
     var layout: Layout
     var readPolicy: String
     var cache: PVFile.Cache
-    var resyncMinBytesPerSecond: UInt64
-    var resyncMaxBytesPerSecond: UInt64
   }
 
   let files: LegFiles
-  private let facts: Facts
+  let facts: Facts
   private let startedNanoseconds = monotonicNanoseconds()
   /// Set once, before anybody asks; the server needs its observer first.
   private let served = Mutex<MirrorServer?>(nil)
@@ -38,7 +36,7 @@ final class MirrorAdapter: MirrorController, MirrorObserver, Sendable {
   /// Gives the adapter its server. Call it once, before the control plane starts.
   func connect(_ server: MirrorServer) { served.withLock { $0 = server } }
 
-  private var server: MirrorServer {
+  var server: MirrorServer {
     guard let server = served.withLock({ $0 }) else {
       preconditionFailure("the adapter is connected before it is asked")
     }
@@ -62,17 +60,6 @@ final class MirrorAdapter: MirrorController, MirrorObserver, Sendable {
   func status() -> MirrorStatus {
     let snapshot = server.withEngine { $0.snapshot() }
     let legs = snapshot.legs.map { status(of: $0) }
-    let left = snapshot.resyncBytesTotal - snapshot.resyncBytesDone
-    let rate = snapshot.resyncBytesPerSecond
-    var resync = ResyncStatus(
-      running: snapshot.isResyncRunning, paused: snapshot.isResyncPaused,
-      bytesDone: snapshot.resyncBytesDone, bytesTotal: snapshot.resyncBytesTotal,
-      bytesPerSecond: rate.isFinite && rate > 0 ? UInt64(rate) : 0,
-      minBytesPerSecond: facts.resyncMinBytesPerSecond,
-      maxBytesPerSecond: facts.resyncMaxBytesPerSecond == 0 ? nil : facts.resyncMaxBytesPerSecond)
-    if snapshot.isResyncRunning, rate >= 1 {
-      resync.etaSeconds = UInt64((Double(left) / rate).rounded(.up))
-    }
     return MirrorStatus(
       name: facts.name, setId: facts.setId.description, size: facts.layout.sizeBytes,
       state: MirrorAdapter.state(of: snapshot), syncPercent: snapshot.syncPercent,
@@ -80,7 +67,7 @@ final class MirrorAdapter: MirrorController, MirrorObserver, Sendable {
       dirtyRegions: UInt64(snapshot.dirtyRegions),
       unresolvedRegions: UInt64(snapshot.unresolvedRegions), readPolicy: facts.readPolicy,
       uptimeSeconds: (monotonicNanoseconds() - startedNanoseconds) / Nanoseconds.second,
-      legs: legs, resync: resync)
+      legs: legs, resync: CopyText.resync(snapshot), scrub: CopyText.scrub(snapshot.scrub))
   }
 
   /// The worst that applies.
@@ -148,7 +135,7 @@ final class MirrorAdapter: MirrorController, MirrorObserver, Sendable {
   // MARK: Commands
 
   /// Runs an engine command; a refusal becomes a sentence that begins with `what`.
-  private func command(
+  func command(
     _ what: String, _ slot: LegSlot?,
     _ body: (inout Engine, Instant) throws(CommandError) -> Void
   ) throws(ControlError) {
@@ -165,7 +152,7 @@ final class MirrorAdapter: MirrorController, MirrorObserver, Sendable {
   }
 
   /// Waits until the labels say what the command changed.
-  private func waitUntilRecorded() throws(ControlError) {
+  func waitUntilRecorded() throws(ControlError) {
     guard waitFor(milliseconds: 20_000, { server.withEngine { $0.isLabelSettled } }) else {
       throw ControlError(
         .failed, "the change is made, but no label that says so could be written yet")

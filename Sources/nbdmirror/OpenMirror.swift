@@ -69,9 +69,7 @@ final class OpenMirror {
     adapter = MirrorAdapter(
       facts: MirrorAdapter.Facts(
         name: plan.name, setId: plan.setId, layout: plan.layout,
-        readPolicy: options.readPolicy.rawValue, cache: options.pvCache,
-        resyncMinBytesPerSecond: start.resyncMinBytesPerSecond,
-        resyncMaxBytesPerSecond: start.resyncMaxBytesPerSecond),
+        readPolicy: options.readPolicy.rawValue, cache: options.pvCache),
       files: LegFiles())
     if map.regionsWithoutSource > 0 {
       Journal.write(

@@ -15,7 +15,9 @@ struct RouteTests {
       ("POST", "/v1/legs/1/fail", .failLeg("1")), ("POST", "/v1/legs/1/readd", .readdLeg("1")),
       ("DELETE", "/v1/legs/1", .removeLeg("1")), ("POST", "/v1/shutdown", .shutdown),
       ("DELETE", "/v1/legs/%2Fsrv%2Fa%20b.img", .removeLeg("/srv/a b.img")),
-      ("POST", "/v1/legs/%c3%a4/fail", .failLeg("ä")),
+      ("POST", "/v1/legs/%c3%a4/fail", .failLeg("ä")), ("PATCH", "/v1/resync", .changeResync),
+      ("GET", "/v1/scrub", .scrub), ("POST", "/v1/scrub", .startScrub),
+      ("DELETE", "/v1/scrub", .stopScrub),
     ]
     for (method, target, route) in table {
       #expect(try Route.find(method: method, target: target) == route)
@@ -26,7 +28,7 @@ struct RouteTests {
     "a path that is not in the table is not found",
     arguments: [
       "/", "/v1", "/v1/", "/v2/mirror", "/v1/mirror/", "/v1/legs/", "/v1/legs//fail",
-      "/v1/legs/1/", "/v1/legs/1/fail/", "/v1/legs/1/explode", "/v1/scrub", "/metrics",
+      "/v1/legs/1/", "/v1/legs/1/fail/", "/v1/legs/1/explode", "/v1/scrub/", "/metrics",
       "/v1/faults", "/V1/mirror", "//v1/mirror", "/v1%2Fmirror",
     ])
   func unknown(target: String) {
