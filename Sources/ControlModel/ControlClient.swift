@@ -63,7 +63,7 @@ public struct ControlClient: Sendable {
   }
 
   /// The running resync, else the last one.
-  public func resync() throws(ControlClientError) -> ResyncStatus {
+  public func resync() throws(ControlClientError) -> ResyncReport {
     try decoded(send("GET", "/v1/resync"))
   }
 
@@ -89,6 +89,28 @@ public struct ControlClient: Sendable {
   public func setLeg(_ leg: String, writeMostly: Bool) throws(ControlClientError) -> LegStatus {
     let body = SetLegRequest(writeMostly: writeMostly)
     return try decoded(send("PATCH", "/v1/legs/\(PercentEncoding.encode(leg))", json: body))
+  }
+
+  /// Pauses or resumes copying, or changes its limits.
+  public func changeResync(
+    _ request: ResyncRequest
+  ) throws(ControlClientError) -> ResyncReport {
+    try decoded(send("PATCH", "/v1/resync", json: request))
+  }
+
+  /// The running scrub, else the last one.
+  public func scrub() throws(ControlClientError) -> ScrubReport {
+    try decoded(send("GET", "/v1/scrub"))
+  }
+
+  /// Starts a scrub; it runs on after the answer.
+  public func startScrub(_ request: ScrubRequest) throws(ControlClientError) -> ScrubReport {
+    try decoded(send("POST", "/v1/scrub", json: request))
+  }
+
+  /// Stops the running scrub.
+  public func stopScrub() throws(ControlClientError) -> ScrubReport {
+    try decoded(send("DELETE", "/v1/scrub"))
   }
 
   /// Takes a leg offline as failed.

@@ -93,7 +93,7 @@ private struct MemberKey: CodingKey {
 
 extension Decoder {
   /// Throws if the object has members that are not in `known`.
-  fileprivate func refuseMembers(otherThan known: [String]) throws {
+  func refuseMembers(otherThan known: [String]) throws {
     let container = try container(keyedBy: MemberKey.self)
     let unknown = container.allKeys.filter { !known.contains($0.stringValue) }
     guard let first = unknown.min(by: { $0.stringValue < $1.stringValue }) else { return }

@@ -39,6 +39,22 @@ public protocol MirrorController: Sendable {
   /// Changes options of the leg in `slot`; what is nil stays.
   func setLeg(_ slot: Int, writeMostly: Bool?) throws(ControlError)
 
+  /// The running resync, else the last one. Like `status`: from any thread, and quickly.
+  func resync() -> ResyncReport
+
+  /// Pauses or resumes copying, changes its limits. Called like `failLeg`.
+  func changeResync(_ request: ResyncRequest) throws(ControlError)
+
+  /// The running scrub, else the last one. Like `status`: from any thread, and quickly.
+  func scrub() -> ScrubReport
+
+  /// Starts a scrub that prefers the leg in slot `preferred`; `request.prefer` has been looked up.
+  /// Called like `failLeg`, but returns when it has begun.
+  func startScrub(_ request: ScrubRequest, preferred: Int?) throws(ControlError)
+
+  /// Stops the running scrub. Called like `failLeg`.
+  func stopScrub() throws(ControlError)
+
   /// Tells the server to stop cleanly; returns at once. Whoever runs the server stops the
   /// control plane as the last thing, so that `status` answers until then.
   func shutdown()

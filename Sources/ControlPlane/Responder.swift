@@ -88,7 +88,24 @@ struct Responder: Sendable {
     switch route {
     case .mirror: return Response(json: controller.status())
     case .legs: return Response(json: controller.status().legs)
-    case .resync: return Response(json: controller.status().resync)
+    case .resync: return Response(json: controller.resync())
+    case .changeResync:
+      let request = try ControlJSON.decode(ResyncRequest.self, from: body)
+      guard request != ResyncRequest() else {
+        throw ControlError(.invalid, "nothing to change is named")
+      }
+      try controller.changeResync(request)
+      return Response(json: controller.resync())
+    case .scrub: return Response(json: controller.scrub())
+    case .startScrub:
+      let request = try ControlJSON.decode(ScrubRequest.self, from: body)
+      let preferred = try request.prefer.map { leg throws(ControlError) in try find(leg) }
+      try controller.startScrub(request, preferred: preferred)
+      return Response(status: 202, json: controller.scrub())
+    case .stopScrub:
+      _ = try decode(EmptyRequest.self, from: body)
+      try controller.stopScrub()
+      return Response(json: controller.scrub())
     case .addLeg:
       let request = try ControlJSON.decode(AddLegRequest.self, from: body)
       try checkPath(request.path)

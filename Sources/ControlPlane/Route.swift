@@ -2,7 +2,11 @@
 //
 //   GET    /v1/mirror                      MirrorStatus
 //   GET    /v1/legs                        [LegStatus]
-//   GET    /v1/resync                      ResyncStatus
+//   GET    /v1/resync                      ResyncReport
+//   PATCH  /v1/resync                      ResyncRequest -> 200 ResyncReport
+//   GET    /v1/scrub                       ScrubReport
+//   POST   /v1/scrub                       ScrubRequest -> 202 ScrubReport
+//   DELETE /v1/scrub                       -> 200 ScrubReport
 //   POST   /v1/legs                        AddLegRequest -> 201 LegStatus
 //   POST   /v1/legs/{leg}/fail             -> 200 LegStatus
 //   POST   /v1/legs/{leg}/readd            ReaddLegRequest -> 200 LegStatus
@@ -22,6 +26,10 @@ enum Route: Equatable {
   case mirror
   case legs
   case resync
+  case changeResync
+  case scrub
+  case startScrub
+  case stopScrub
   case addLeg
   case failLeg(String)
   case readdLeg(String)
@@ -44,8 +52,9 @@ enum Route: Equatable {
   /// Whether commands must run one after the other.
   var isCommand: Bool {
     switch self {
-    case .mirror, .legs, .resync, .shutdown: false
+    case .mirror, .legs, .resync, .scrub, .shutdown: false
     case .addLeg, .failLeg, .readdLeg, .removeLeg, .replaceLeg, .refreshLeg, .setLeg: true
+    case .changeResync, .startScrub, .stopScrub: true
     }
   }
 
@@ -70,7 +79,9 @@ enum Route: Equatable {
     guard segments.count >= 2, segments[0] == "v1" else { return [] }
     switch (segments[1], segments.count) {
     case ("mirror", 2): return [("GET", .mirror)]
-    case ("resync", 2): return [("GET", .resync)]
+    case ("resync", 2): return [("GET", .resync), ("PATCH", .changeResync)]
+    case ("scrub", 2):
+      return [("GET", .scrub), ("POST", .startScrub), ("DELETE", .stopScrub)]
     case ("shutdown", 2): return [("POST", .shutdown)]
     case ("legs", 2): return [("GET", .legs), ("POST", .addLeg)]
     case ("legs", 3) where !segments[2].isEmpty:

@@ -31,7 +31,7 @@ extension Engine {
         var longest: UInt64
         switch operation.kind {
         case .zero, .trim: longest = Engine.zeroBytesMax
-        case .read, .write, .flush, .copy, .repair: longest = Engine.ioBytesMax
+        case .read, .write, .flush, .copy, .repair, .scrub: longest = Engine.ioBytesMax
         }
         if operation.readLimit > 0 {
           // No leg could read it as a whole: carefully, then in steps twice as long again.
@@ -95,6 +95,7 @@ extension Engine {
     switch operations[index].kind {
     case .copy: startCopyWindow(index)
     case .repair: startRepair(index)
+    case .scrub: startScrubWindow(index)
     case .read, .write, .zero, .trim, .flush: startWrite(index)
     }
   }

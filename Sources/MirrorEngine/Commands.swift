@@ -28,6 +28,14 @@ public enum CommandError: Error, Equatable, Sendable {
   case isSpare
   /// The mirror is served read-only, or it is stopping.
   case notWritable
+  /// The minimum of the rate is above its maximum.
+  case badLimits
+  /// A scrub runs already.
+  case scrubRunning
+  /// No scrub runs.
+  case noScrub
+  /// The range is empty or not inside the device.
+  case badRange
 }
 
 /// A PV that was opened to be brought in.
@@ -240,7 +248,7 @@ extension Engine {
     guard online.contains(slot) else { throw .notOnline }
     legs[slot.index].readErrors = 0
     legs[slot.index].writeErrors = 0
-    legs[slot.index].readErrorsSinceJoin = 0
+    legs[slot.index].readErrorScore = 0
     if flushes.latchedLegs.contains(slot) {
       markLost(by: slot)
       flushes.latchedLegs.remove(slot)
@@ -273,9 +281,9 @@ extension Engine {
     flushes.latchedLegs = .none
   }
 
-  /// Stops or restarts copying; windows in flight end.
+  /// Stops or restarts copying; windows in flight end. It is not kept: a start copies.
   public mutating func setCopierPaused(_ isPaused: Bool, now: Instant) {
     self.now = max(self.now, now)
-    copier.isPaused = isPaused
+    copier.setPaused(isPaused, now: self.now)
   }
 }

@@ -5,19 +5,36 @@
 // done; after a flush of the legs that began later its stale bits (and `unresolved`) are cleared,
 // and the log makes that durable.
 //
-//   idle -> (lock) -> reading -> writing -> next window ... -> copied -> (flush) -> cleared
+//   idle -> waiting -> (lock) -> reading -> writing -> waiting ... -> copied -> (flush) -> cleared
+//
+// | from    | to      | performed by                                                        |
+// | idle    | waiting | startCopies, with a region that needs it                            |
+// | waiting | reading | startCopies, when the rate control lets a window start: beginWindow |
+// | reading | writing | copyRead (zeros become holes)                                       |
+// | reading | waiting | copyUnreadable: no source has the window; a smaller one, or the next |
+// | writing | waiting | copyWindowDone                                                      |
+// | waiting | idle    | finishCopy: the region is copied, given up, or was taken away       |
+//
+// The windows are in CopyWindow; this file has the jobs and their progress.
+//
+// Progress: `bytesDone` are the bytes copied; what is left is counted in the map whenever somebody
+// asks, so the total is right at any time: it grows when a leg fails or comes back, or when what
+// was copied has to be copied again.
 //
 // 1. `targets` of a job or of a copied region only shrink: a leg that goes offline drops out and
 //    keeps its stale bit, even if it is back before the region is done.
 // 2. Unresolved regions come first.
-// 3. A region whose source cannot be read is left stale and reported; it is tried again when a leg
-//    comes or goes, and every half a minute.
+// 3. A region of which a block can be read from no source is left stale, all of the rest copied and
+//    the block reported; it is tried again when a leg comes or goes, and every half a minute.
+// 4. A job that waits holds neither lock nor memory.
 
 import Base
 import MirrorFormat
 
 struct CopyJob: BitwiseCopyable {
   var isActive = false
+  /// No window is under way: the next one may start when the rate allows it.
+  var isWaiting = false
   var region = 0
   /// Bytes of the region that are done.
   var cursor: UInt64 = 0
@@ -27,6 +44,14 @@ struct CopyJob: BitwiseCopyable {
   var isVoid = false
   /// The operation that carries the window.
   var operation: Int32 = -1
+  /// Windows are at most so long while unreadable blocks are searched for; 0: not searching.
+  var limit: UInt64 = 0
+  /// Before this offset in the region there is a block that no source can read.
+  var suspectEnd: UInt64 = 0
+  /// Some block could be read from no source.
+  var isDamaged = false
+  /// When the window's first I/O began; nil: none has.
+  var windowBegan: Instant?
 }
 
 /// A region all of whose windows are copied, waiting for the flush of its targets.
@@ -41,30 +66,50 @@ struct CopiedRegion: BitwiseCopyable {
 struct Copier: ~Copyable {
   static let jobCount = 4
   static let flushBatch = 64
+  /// Copied regions wait at most so long for their flush.
+  static let flushNanoseconds = 5 * Nanoseconds.second
+  /// The time over which the rate is smoothed.
+  static let smoothingNanoseconds = 3 * Nanoseconds.second
 
   var jobs = [CopyJob](repeating: CopyJob(), count: jobCount)
   /// Copied regions that wait for the next flush round, and those of the round in flight.
   var copied: [CopiedRegion] = []
   var flushing: [CopiedRegion] = []
+  /// When the first of `copied` was.
+  var copiedAt = Instant.zero
   /// Regions in a job, copied, or given up: not to be chosen again.
   var busy: RegionBits
   var given: RegionBits
-  var isPaused = false
+  private(set) var isPaused = false
   /// A whole pass found nothing; until something changes there is nothing to find.
   var isExhausted = false
   /// Where the search for the next region goes on.
   var position = 0
 
+  /// What no leg that has it could read.
+  var unreadable = RangeList()
+
+  /// There was something to copy when it was last looked for.
+  var isWanted = false
+  /// Something is to be copied, or waits for its flush.
+  var isBusy: Bool { isWanted || isRunning }
+
   // Progress of the running resync, or of the last one.
   var isRunning = false
   var isRecovery = false
+  /// It only tries again what could not be copied: not worth an event.
+  private(set) var isRetry = false
   var bytesDone: UInt64 = 0
-  var bytesTotal: UInt64 = 0
-  var bytesPerSecond: Double = 0
+  /// Bytes of `bytesDone` that were zeros and became holes.
+  var bytesZero: UInt64 = 0
+  /// Bytes that were left when the last resync ended.
+  private(set) var bytesNotDone: UInt64 = 0
+  private var bytesPerSecond: Double = 0
   /// Mean rate of the last resync.
-  var lastBytesPerSecond: Double = 0
+  private(set) var lastBytesPerSecond: Double = 0
   private(set) var givenUpAt = Instant.zero
   private var begunAt = Instant.zero
+  private var pausedAt = Instant.zero
   private var measuredAt = Instant.zero
   private var measuredBytes: UInt64 = 0
 
@@ -77,6 +122,7 @@ struct Copier: ~Copyable {
 
   /// Given-up regions may be tried again: the set of legs has changed.
   mutating func restart() {
+    isRetry = false
     given.removeAll()
     isExhausted = false
     position = 0
@@ -127,23 +173,47 @@ struct Copier: ~Copyable {
     }
     givenUpAt = now
     restart()
+    isRetry = !isRunning
+  }
+
+  /// Stops or restarts the clock of the progress; who starts windows asks `isPaused`.
+  mutating func setPaused(_ isPaused: Bool, now: Instant) {
+    guard isPaused != self.isPaused else { return }
+    self.isPaused = isPaused
+    if isPaused {
+      pausedAt = now
+    } else {
+      // The pause is not part of the mean.
+      begunAt = begunAt.advanced(byNanoseconds: now.nanoseconds(since: max(pausedAt, begunAt)))
+      restartMeasure(now: now)
+    }
+  }
+
+  private mutating func restartMeasure(now: Instant) {
+    bytesPerSecond = 0
+    measuredAt = now
+    measuredBytes = bytesDone
   }
 
   /// Smooths the rate over some seconds.
   mutating func measure(now: Instant) {
     let elapsed = now.nanoseconds(since: measuredAt)
-    guard elapsed >= Nanoseconds.second / 5 else { return }
+    guard isRunning, !isPaused, elapsed >= Nanoseconds.second / 5 else { return }
     let rate = Double(bytesDone &- min(measuredBytes, bytesDone)) * 1e9 / Double(elapsed)
-    bytesPerSecond = bytesPerSecond == 0 ? rate : bytesPerSecond * 0.7 + rate * 0.3
+    let share = Double(elapsed) / Double(elapsed + Copier.smoothingNanoseconds)
+    bytesPerSecond =
+      bytesPerSecond == 0 ? rate : bytesPerSecond * (1 - share) + rate * share
     measuredAt = now
     measuredBytes = bytesDone
   }
 
-  /// The smoothed rate of the running resync (its mean until that is known), else the mean rate
-  /// of the last one.
+  /// The smoothed rate of the running resync (its mean in the first seconds; 0 while it is
+  /// paused), else the mean rate of the last one.
   func rate(now: Instant) -> Double {
     guard isRunning else { return lastBytesPerSecond }
-    return bytesPerSecond > 0 ? bytesPerSecond : meanRate(now: now)
+    if isPaused { return 0 }
+    let isYoung = now.nanoseconds(since: begunAt) < Copier.smoothingNanoseconds
+    return isYoung || bytesPerSecond == 0 ? meanRate(now: now) : bytesPerSecond
   }
 
   private func meanRate(now: Instant) -> Double {
@@ -151,43 +221,83 @@ struct Copier: ~Copyable {
     return Double(bytesDone) * 1e9 / Double(elapsed)
   }
 
-  mutating func finish(now: Instant) {
+  mutating func finish(bytesLeft: UInt64, now: Instant) {
     isRunning = false
+    isRetry = false
+    bytesNotDone = bytesLeft
     lastBytesPerSecond = meanRate(now: now)
   }
 
-  mutating func begin(total: UInt64, isRecovery: Bool, now: Instant) {
+  mutating func begin(isRecovery: Bool, now: Instant) {
     isRunning = true
     self.isRecovery = isRecovery
-    bytesDone = 0
-    bytesTotal = total
-    bytesPerSecond = 0
+    if !isRetry {
+      bytesDone = 0
+      bytesZero = 0
+      unreadable.removeAll()
+    }
     begunAt = now
-    measuredAt = now
-    measuredBytes = 0
+    pausedAt = now
+    restartMeasure(now: now)
   }
 }
 
 extension Engine {
-  /// Starts jobs for regions that need copying, and the flush of those that are copied.
+  /// Starts windows of regions that need copying, and the flush of those that are copied.
   mutating func pumpCopier() {
     guard !start.isReadOnly else { return }
-    // While flushes are latched nothing that is copied can be cleared.
-    if !copier.isPaused, !flushes.isLatched, stop == .running, membership.isOpenRecorded {
-      for job in copier.jobs.indices where !copier.jobs[job].isActive {
-        guard units.windowsFree > 0, let region = nextRegionToCopy() else { break }
-        beginCopy(job, region)
-      }
+    var isWanted = true
+    if stop != .running {
+      endWaitingCopies()
+    } else if copier.isPaused || flushes.isLatched || !membership.isOpenRecorded {
+      // While flushes are latched nothing that is copied can be cleared.
+      isWanted = staleOnline > 0 || map.unresolved.count > 0
+    } else {
+      isWanted = startCopies()
     }
+    copier.isWanted = isWanted
+    let hasWindows = copier.jobs.contains { $0.isActive && !$0.isWaiting }
     let isIdle = copier.jobs.allSatisfy { !$0.isActive }
-    if !copier.copied.isEmpty, copier.copied.count >= Copier.flushBatch || isIdle {
+    flushCopied(isResting: !hasWindows && (copier.isPaused || (isIdle && !isWanted)))
+    if copier.isRunning, isIdle, !isWanted, copier.copied.isEmpty, copier.flushing.isEmpty {
+      finishResync()
+    }
+  }
+
+  /// Lets waiting jobs go on and idle ones begin, as the rate allows; false if there is nothing
+  /// more to copy at present.
+  private mutating func startCopies() -> Bool {
+    var isWanted = false
+    for job in copier.jobs.indices where copier.jobs[job].isActive && copier.jobs[job].isWaiting {
+      isWanted = true
+      guard units.windowsFree > 0, mayStartWindow() else { return true }
+      beginWindow(job)
+    }
+    for job in copier.jobs.indices where !copier.jobs[job].isActive {
+      guard let region = nextRegionToCopy() else { return isWanted }
+      isWanted = true
+      guard units.windowsFree > 0, mayStartWindow() else { return true }
+      beginCopy(job, region)
+    }
+    return true
+  }
+
+  private mutating func flushCopied(isResting: Bool) {
+    guard !copier.copied.isEmpty else { return }
+    let due = copier.copiedAt.advanced(byNanoseconds: Copier.flushNanoseconds)
+    if isResting || copier.copied.count >= Copier.flushBatch || now >= due {
       flushes.nextPurposes.finishesCopies = true
+    } else {
+      wake(at: due)
     }
-    if copier.isRunning, isIdle, copier.copied.isEmpty, copier.flushing.isEmpty {
-      copier.finish(now: now)
-      note(
-        MirrorEvent(copier.isRecovery ? .recoveryDone : .resyncDone, detail: copier.bytesDone))
-    }
+  }
+
+  private mutating func finishResync() {
+    let isRetry = copier.isRetry
+    let left = bytesLeftToCopy()
+    copier.finish(bytesLeft: left, now: now)
+    guard !isRetry || left == 0 else { return }
+    note(MirrorEvent(copier.isRecovery ? .recoveryDone : .resyncDone, detail: copier.bytesDone))
   }
 
   /// Legs that need region `region` copied to them, and can have it.
@@ -198,6 +308,31 @@ extension Engine {
       targets = online.subtracting(LegSet(source))
     }
     return targets
+  }
+
+  /// Bytes that are still to be copied. Cost: one pass over the region map.
+  func bytesLeftToCopy() -> UInt64 {
+    guard staleOnline > 0 || map.unresolved.count > 0 else { return 0 }
+    var left: UInt64 = 0
+    for region in 0..<map.layout.regionCount where !copyTargets(region).isEmpty {
+      left += map.range(of: region).count
+    }
+    for job in copier.jobs where job.isActive && !job.isVoid && !job.isFailed {
+      if !copyTargets(job.region).isEmpty { left -= job.cursor }
+    }
+    for done in copier.copied where !done.isVoid && isDone(done) {
+      left -= map.range(of: done.region).count
+    }
+    for done in copier.flushing where !done.isVoid && isDone(done) {
+      left -= map.range(of: done.region).count
+    }
+    return left
+  }
+
+  /// Whether nothing but the flush is missing for a copied region.
+  private func isDone(_ done: CopiedRegion) -> Bool {
+    let wanted = copyTargets(done.region)
+    return !wanted.isEmpty && done.targets.isSuperset(of: wanted)
   }
 
   private mutating func nextRegionToCopy() -> Int? {
@@ -230,15 +365,12 @@ extension Engine {
 
   private mutating func beginCopy(_ job: Int, _ region: Int) {
     if !copier.isRunning {
-      var total: UInt64 = 0
-      for region in 0..<map.layout.regionCount where !copyTargets(region).isEmpty {
-        total += map.range(of: region).count
-      }
-      copier.begin(total: total, isRecovery: staleOnline == 0, now: now)
-      note(MirrorEvent(.resyncStarted, detail: copier.bytesTotal))
+      copier.begin(isRecovery: staleOnline == 0, now: now)
+      if !copier.isRetry { note(MirrorEvent(.resyncStarted, detail: bytesLeftToCopy())) }
     }
     copier.busy.insert(region)
-    copier.jobs[job] = CopyJob(isActive: true, region: region, targets: copyTargets(region))
+    copier.jobs[job] = CopyJob(
+      isActive: true, isWaiting: true, region: region, targets: copyTargets(region))
     let index = takeOperation()
     operations[index].kind = .copy
     operations[index].isExclusive = true
@@ -246,147 +378,41 @@ extension Engine {
     beginWindow(job)
   }
 
-  private func job(of operation: Int) -> Int {
+  func job(of operation: Int) -> Int {
     guard let job = copier.jobs.firstIndex(where: { $0.isActive && $0.operation == operation })
     else { preconditionFailure("a copy operation belongs to a job") }
     return job
   }
 
-  private mutating func beginWindow(_ job: Int) {
-    let region = map.range(of: copier.jobs[job].region)
-    let cursor = copier.jobs[job].cursor
-    let count = min(UInt64(ScratchUnits.windowBytes), region.count - cursor)
-    let index = Int(copier.jobs[job].operation)
-    operations[index].chunk = ByteRange(offset: region.offset + cursor, count: count)
-    operations[index].error = 0
-    enterLock(index)
-  }
-
-  /// The window's lock is granted.
-  mutating func startCopyWindow(_ index: Int) {
-    let job = job(of: index)
-    let region = copier.jobs[job].region
-    if !map.unresolved.contains(region) {
-      // It may have been unresolved when it was chosen; then its targets were good legs.
-      copier.jobs[job].targets = copier.jobs[job].targets.intersection(map.stale(region))
-    }
-    if copier.jobs[job].targets.isEmpty || stop != .running {
+  /// The mirror stops: jobs whose next window was to come end here.
+  private mutating func endWaitingCopies() {
+    for job in copier.jobs.indices where copier.jobs[job].isActive && copier.jobs[job].isWaiting {
       copier.jobs[job].isVoid = true
-      failCopyWindow(index)
-      return
-    }
-    if map.unresolved.contains(region) {
-      // Its legs may differ in what is not stale: protected by intent, as a write is.
-      retainRegions(index)
-      guard requireBits(RegionWord.intent, in: operations[index].chunk) else {
-        park(index, .awaitingLog)
-        return
-      }
-    } else {
-      // Protected by the stale bits of the targets, which must be durable, not only known.
-      guard requireBits(UInt16(copier.jobs[job].targets.bits), in: operations[index].chunk) else {
-        park(index, .awaitingLog)
-        return
-      }
-    }
-    readCopySource(index)
-  }
-
-  mutating func readCopySource(_ index: Int) {
-    let job = job(of: index)
-    if operations[index].scratchBlock < 0 {
-      guard let unit = units.takeWindow() else {
-        copier.jobs[job].isVoid = true
-        failCopyWindow(index)
-        return
-      }
-      operations[index].scratchBlock = unit
-    }
-    let sources = map.good(online, in: operations[index].chunk)
-      .subtracting(operations[index].tried).subtracting(copier.jobs[job].targets)
-    let fallback = map.good(online, in: operations[index].chunk).subtracting(
-      operations[index].tried)
-    guard let source = sources.first ?? fallback.first else {
-      note(MirrorEvent(.copyFailed, detail: operations[index].chunk.offset))
-      failCopyWindow(index)
-      return
-    }
-    operations[index].phase = .reading
-    operations[index].awaited = LegSet(source)
-    let unit = operations[index].scratchBlock
-    issue(
-      .read, on: source, offset: start.layout.dataOffset + operations[index].chunk.offset,
-      count: operations[index].chunk.count, buffer: .scratch(offset: ScratchUnits.offset(unit)),
-      purpose: .operation, subject: index, owner: .none, unit: unit)
-  }
-
-  mutating func copyRead(_ index: Int, from source: LegSlot) {
-    let job = job(of: index)
-    var targets = copier.jobs[job].targets.intersection(online)
-    if map.unresolved.contains(copier.jobs[job].region) {
-      // Whichever leg was readable is the truth now; all others get it.
-      targets = online
-    }
-    targets.remove(source)
-    operations[index].written = LegSet(source)
-    guard !targets.isEmpty else {
-      copier.jobs[job].isVoid = true
-      failCopyWindow(index)
-      return
-    }
-    issueWrites(index, to: targets)
-  }
-
-  /// The window is on its targets; those that failed it have been failed.
-  mutating func copyWritten(_ index: Int) {
-    let job = job(of: index)
-    copier.jobs[job].targets = copier.jobs[job].targets.intersection(operations[index].written)
-    copier.bytesDone += operations[index].chunk.count
-  }
-
-  /// The region cannot be finished now.
-  mutating func failCopyWindow(_ index: Int) {
-    copier.jobs[job(of: index)].isFailed = true
-    leaveChunk(index)
-    copyWindowDone(index)
-  }
-
-  /// Lock and memory of the window are given back: next window, or the region is copied.
-  mutating func copyWindowDone(_ index: Int) {
-    let job = job(of: index)
-    if operations[index].error != 0 { copier.jobs[job].isFailed = true }
-    copier.jobs[job].cursor += operations[index].chunk.count
-    let region = copier.jobs[job].region
-    let isLast = copier.jobs[job].cursor >= map.range(of: region).count
-    if copier.jobs[job].isFailed || copier.jobs[job].isVoid || isLast {
       finishCopy(job)
-    } else {
-      beginWindow(job)
     }
   }
 
-  private mutating func finishCopy(_ job: Int) {
+  mutating func finishCopy(_ job: Int) {
     let done = copier.jobs[job]
     let index = Int(done.operation)
-    guard operations[index].pendingIO == 0 else {
+    copier.jobs[job].isActive = false
+    if operations[index].pendingIO == 0 {
+      freeOperation(index)
+    } else {
       // A failed leg still holds I/O of this window; the slot is free when it is back.
       operations[index].phase = .answered
-      copier.jobs[job].isActive = false
-      finishRegion(done)
-      return
     }
-    freeOperation(index)
-    copier.jobs[job].isActive = false
     finishRegion(done)
   }
 
   private mutating func finishRegion(_ done: CopyJob) {
-    if done.isFailed || done.isVoid {
+    if done.isFailed || done.isVoid || done.isDamaged {
       copier.busy.remove(done.region)
       copier.isExhausted = false
       if stop == .running, !done.isVoid { copier.giveUp(done.region, now: now) }
       return
     }
+    if copier.copied.isEmpty { copier.copiedAt = now }
     copier.copied.append(
       CopiedRegion(
         region: done.region, targets: done.targets,
@@ -400,6 +426,7 @@ extension Engine {
       copier.busy.remove(done.region)
       guard isGood, !done.isVoid else { continue }
       map.clearStale(done.targets.intersection(flushed), in: done.region)
+      scrubRegionCopied(done.region)
       if done.wasUnresolved { map.resolve(done.region) }
     }
     copier.flushing.removeAll(keepingCapacity: true)

@@ -173,7 +173,8 @@ public struct MirrorEvent: BitwiseCopyable, Sendable {
     case readFailed
     /// The last leg's flush failed; flushes fail until it is cleared by command.
     case flushLatched
-    /// Blocks could not be copied by a resync; `detail` is their offset.
+    /// Blocks could not be copied by a resync, no leg that has them could read them; `detail` is
+    /// their offset. Once per run of neighbouring blocks.
     case copyFailed
     /// A spare is no spare any more: its label could not be written; `detail` is the errno.
     case spareDropped
@@ -185,6 +186,13 @@ public struct MirrorEvent: BitwiseCopyable, Sendable {
     case replaceEnded
     /// Blocks that a leg could not read were written again and read back; `detail`: their offset.
     case readRepaired
+    /// A scrub found legs that differ; `detail` is the offset, `leg` the one that differs from the
+    /// others if it is one. Once per range, up to 64 of them.
+    case scrubMismatch
+    /// A scrub could not read a leg; `detail` is the offset.
+    case scrubReadFailed
+    /// A scrub is at its end; `detail` is the bytes that differed.
+    case scrubDone
   }
 
   /// What happened.

@@ -14,7 +14,8 @@
 // 6. Every queue has the bound of the operation table; the submitter never exceeds `requestsMax`.
 //
 // The state is in this file; what is done with it is in the extensions: WritePath, ReadPath,
-// FlushPath, LogCommit, LabelCommit, LegFailure, Replacing, Copier, ReadRepair, Hedging,
+// FlushPath, LogCommit, LabelCommit, LegFailure, Replacing, Copier, CopyWindow, RateControl, Scrub,
+// ScrubVote, ReadRepair, Hedging,
 // IntentClearing, Commands, Stop, Snapshot.
 
 import Base
@@ -61,6 +62,8 @@ public struct Engine: ~Copyable {
   var flushes: FlushRounds
   var copier: Copier
   var repairs = ReadRepair()
+  var scrub: Scrub
+  var rate: RateControl
   var clearing: IntentClearing
   var stop = StopState.running
 
@@ -82,9 +85,9 @@ public struct Engine: ~Copyable {
   public init(_ start: EngineStart, now: Instant) {
     precondition(start.requestsMax > 0 && start.requestsMax <= 1 << 16, "a sane table size")
     precondition(start.members.count == LegSlot.count, "a table has 8 entries")
-    // A hung leg can keep the slots of a set of copies and repairs.
+    // A hung leg can keep the slots of a set of copies and repairs, and of a scrub's window.
     let operationCount =
-      start.requestsMax + (Copier.jobCount + ReadRepair.jobCount) * (1 + LegSlot.count)
+      start.requestsMax + (Copier.jobCount + ReadRepair.jobCount + 1) * (1 + LegSlot.count)
     // The records: each operation on every leg, a batch of pages, labels, flushes; a hung leg
     // can keep one set of each more.
     // Deliveries and reads that were let go hold a scratch unit each.
@@ -113,6 +116,9 @@ public struct Engine: ~Copyable {
       sequences: start.pageSequences, copies: start.pageCopies, operations: operationCount)
     flushes = FlushRounds(operations: operationCount)
     copier = Copier(regions: start.layout.regionCount)
+    scrub = Scrub(regions: start.layout.regionCount)
+    rate = RateControl(
+      min: start.resyncMinBytesPerSecond, max: start.resyncMaxBytesPerSecond, now: now)
     clearing = IntentClearing(regions: start.layout.regionCount, now: now)
     ready = FixedFIFO(capacity: operationCount, filler: -1)
     orphaned = FixedFIFO(capacity: operationCount, filler: -1)
@@ -261,22 +267,25 @@ public struct Engine: ~Copyable {
     failOverdueLegs()
     ageIntents()
     copier.measure(now: self.now)
+    scrub.measure(now: self.now)
     copier.retry(now: self.now)
     pumpReplacements()
     fadeSpeeds()
     work()
   }
 
-  /// Starts what has gathered: commits, flushes, copies. Call it once after each batch of
+  /// Starts what has gathered: commits, flushes, copies, comparisons. Call it once after each batch of
   /// `submit` and `completed`, before the effects are drained.
   public mutating func settle(now: Instant) {
     self.now = max(self.now, now)
     nextWake = nil
     lookWhomToAvoid()
+    if openRequests > 0 { rate.clientSeen(now: self.now) }
     startLogCommit()
     startLabelCommit()
     startFlushRound()
     pumpCopier()
+    pumpScrub()
     // A copy window that was granted may have asked for nothing more than a flush.
     startFlushRound()
     pumpStop()

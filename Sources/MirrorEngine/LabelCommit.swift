@@ -91,8 +91,7 @@ extension Engine {
       members: membership.stagedMembers,
       layout: start.layout, logKind: start.logKind, isClean: membership.stagedClean,
       createdSeconds: start.createdSeconds,
-      resyncMinBytesPerSecond: start.resyncMinBytesPerSecond,
-      resyncMaxBytesPerSecond: start.resyncMaxBytesPerSecond)
+      resyncMinBytesPerSecond: rate.min, resyncMaxBytesPerSecond: rate.max)
     if start.wallSeconds > 0 {
       let seconds = now.nanoseconds(since: startedAt) / Nanoseconds.second
       label.writtenSeconds = start.wallSeconds + seconds
@@ -191,6 +190,7 @@ extension Engine {
       case .flush: answer(operation)
       case .copy: failCopyWindow(operation)
       case .repair: endRepair(repairs.job(of: operation))
+      case .scrub: preconditionFailure("a scrub waits for no label")
       case .read, .write, .zero, .trim:
         if operations[operation].cursor == operations[operation].range.count {
           answer(operation)  // Its data are written; only its flush could not be vouched for.

@@ -152,7 +152,8 @@ extension Engine {
 
   /// Answers the client and is done with the request but for I/O that hangs.
   mutating func answer(_ index: Int) {
-    precondition(!operations[index].isInternal, "copies and repairs have no client")
+    precondition(!operations[index].isInternal, "copies, repairs and scrubs have no client")
+    rate.clientSeen(now: now)
     emit(.reply(operations[index].token, error: operations[index].error))
     operations[index].phase = .answered
     openRequests -= 1

@@ -116,6 +116,7 @@ extension Engine {
       switch operations[operation].kind {
       case .copy: failCopyWindow(operation)
       case .repair: endRepair(repairs.job(of: operation))
+      case .scrub: preconditionFailure("a scrub waits for no log")
       case .read, .write, .zero, .trim, .flush: failChunk(operation, error: Errno.eio)
       }
     }

@@ -1,4 +1,5 @@
-// One slot of the operation table: a client request, or a copy window or repair of the engine itself.
+// One slot of the operation table: a client request, or a window of the copier, a read repair or the
+// scrub.
 //
 // An operation is worked off in chunks: a chunk lies inside the I/O limits, is either a run of
 // whole blocks or one partial block, and holds the range lock on its own. A slot is free again
@@ -20,7 +21,7 @@ import Base
 
 struct Operation: BitwiseCopyable {
   enum Kind: UInt8 {
-    case read, write, zero, trim, flush, copy, repair
+    case read, write, zero, trim, flush, copy, repair, scrub
   }
 
   enum Phase: UInt8 {
@@ -34,7 +35,8 @@ struct Operation: BitwiseCopyable {
     case awaitingLog
     /// Waits for a scratch block for a partial block.
     case awaitingScratch
-    /// A read is in flight: the client's, a block to merge into, or the source of a copy.
+    /// A read is in flight: the client's, a block to merge into, the source of a copy, or what a
+    /// scrub compares.
     case reading
     /// Writes are in flight.
     case writing
@@ -58,6 +60,8 @@ struct Operation: BitwiseCopyable {
   var isBlockRead = false
   /// The lock on the chunk is exclusive.
   var isExclusive = false
+  /// A copy window whose source reads as zeros: its targets get a hole.
+  var isZeros = false
   /// The chunk's regions are counted in `pendingWrites`.
   var holdsRegions = false
 
@@ -99,7 +103,7 @@ struct Operation: BitwiseCopyable {
   /// Every failure so far was ENOSPC.
   var onlyNoSpace = true
   /// An operation of the engine itself: nobody waits for an answer.
-  var isInternal: Bool { kind == .copy || kind == .repair }
+  var isInternal: Bool { kind == .copy || kind == .repair || kind == .scrub }
 
   /// What the client will be told.
   var error: Int32 = 0

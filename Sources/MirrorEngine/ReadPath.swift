@@ -118,13 +118,16 @@ extension Engine {
       repairRead(index, leg, error: error)
       return
     }
+    if operations[index].kind == .scrub {
+      scrubRead(index, leg, error: error)
+      return
+    }
     if error != 0 {
       readErrored(index, leg, error: error)
       return
     }
     switch operations[index].kind {
     case .copy: copyRead(index, from: leg)
-    case .repair: preconditionFailure("a repair reads for itself")
     case .write, .zero, .trim:
       operations[index].isBlockRead = true
       operations[index].tried = .none
@@ -139,7 +142,8 @@ extension Engine {
         return
       }
       writeBack(index, from: leg)
-    case .flush: preconditionFailure("a flush reads nothing")
+    case .flush, .repair, .scrub:
+      preconditionFailure("a flush reads nothing, repair and scrub were dealt with")
     }
   }
 
@@ -172,7 +176,9 @@ extension Engine {
 
   private mutating func readErrored(_ index: Int, _ leg: LegSlot, error: Int32) {
     operations[index].tried.insert(leg)
-    noteReadError(index, leg, error: error)
+    if operations[index].kind != .copy || isNewReadError(index) {
+      noteReadError(index, leg, error: error)
+    }
     askAgain(index)
   }
 
@@ -196,6 +202,8 @@ extension Engine {
       operations[index].scratchBlock = -1
     case .repair:
       repairOrphaned(index)
+    case .scrub:
+      compareScrubWindow(index)
       return
     case .flush: preconditionFailure("a flush reads nothing")
     }
@@ -207,7 +215,8 @@ extension Engine {
     case .read: askLeg(index)
     case .copy: readCopySource(index)
     case .write, .zero, .trim: readBlock(index)
-    case .flush, .repair: preconditionFailure("a flush reads nothing, a repair for itself")
+    case .flush, .repair, .scrub:
+      preconditionFailure("a flush reads nothing, a repair for itself, a scrub asks once")
     }
   }
 }

@@ -90,6 +90,11 @@ extension Engine {
     note(MirrorEvent(.readRedirected, leg: leg, detail: UInt64(error)))
     // One bad block fails each of the halves that it is looked for in.
     guard operations[index].readLimit == 0 else { return }
+    countReadError(leg, error: error)
+  }
+
+  /// Counts a read error; one too many fails the leg.
+  mutating func countReadError(_ leg: LegSlot, error: Int32) {
     let hours = now.nanoseconds(since: legs[leg.index].readErrorsAgedAt) / Engine.readErrorHalfLife
     if hours > 0 {
       legs[leg.index].readErrorScore >>= min(hours, 63)
@@ -101,7 +106,7 @@ extension Engine {
     }
   }
 
-  /// A client's chunk was read in spite of errors: those legs shall be able to read it, too.
+  /// A chunk was read in spite of errors: those legs shall be able to read it, too.
   mutating func repair(_ chunk: ByteRange, on failed: LegSet) {
     guard !start.isReadOnly, stop == .running else { return }
     var rest = failed.intersection(map.good(online, in: chunk))

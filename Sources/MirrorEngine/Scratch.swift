@@ -30,4 +30,49 @@ public final class Scratch: @unchecked Sendable {  // Owner of each part: see ab
     var span = unsafe MutableRawSpan(_unsafeStart: base + offset, byteCount: count)
     body(&span)
   }
+
+  /// Bytes compared at once; ranges that are compared are multiples of it (blocks are).
+  private static var stepBytes: Int { 64 }
+
+  /// Whether `count` bytes from `offset` on are all zero. Ends at the first that is not: data
+  /// costs nothing, zeros some 50 us per MiB.
+  /// - Precondition: the range lies inside, in steps of 64 bytes, and no I/O uses it.
+  func isZero(at offset: Int, count: Int) -> Bool {
+    precondition(offset >= 0 && count >= 0 && offset <= self.count - count, "outside the scratch")
+    precondition((offset | count) & (Scratch.stepBytes - 1) == 0, "whole steps")
+    var position = offset
+    let end = offset + count
+    while position < end {
+      var any: UInt64 = 0
+      for word in 0..<8 {
+        // The caller owns the range (class comment); the memory is aligned to 4 KiB.
+        any |= unsafe base.load(fromByteOffset: position + 8 * word, as: UInt64.self)
+      }
+      if any != 0 { return false }
+      position += Scratch.stepBytes
+    }
+    return true
+  }
+
+  /// Whether the `count` bytes from `left` on are those from `right` on.
+  /// - Precondition: as for `isZero`, for both ranges.
+  func isEqual(_ left: Int, _ right: Int, count: Int) -> Bool {
+    precondition(left >= 0 && right >= 0 && count >= 0, "outside the scratch")
+    precondition(max(left, right) <= self.count - count, "outside the scratch")
+    precondition((left | right | count) & (Scratch.stepBytes - 1) == 0, "whole steps")
+    var position = 0
+    while position < count {
+      var any: UInt64 = 0
+      for word in 0..<8 {
+        let step = position + 8 * word
+        // As above, for both ranges.
+        any |=
+          unsafe base.load(fromByteOffset: left + step, as: UInt64.self)
+          ^ base.load(fromByteOffset: right + step, as: UInt64.self)
+      }
+      if any != 0 { return false }
+      position += Scratch.stepBytes
+    }
+    return true
+  }
 }

@@ -56,10 +56,23 @@ public struct MirrorSnapshot: Sendable {
   public var isResyncPaused: Bool
   /// Of the running resync, else of the last one.
   public var resyncBytesDone: UInt64
-  /// Of the running resync, else of the last one.
+  /// Bytes done and bytes left, of the running resync, else of the last one. Grows when a leg
+  /// fails or comes back meanwhile.
   public var resyncBytesTotal: UInt64
-  /// Smoothed over some seconds.
+  /// Bytes of `resyncBytesDone` that were zeros: the targets got holes.
+  public var resyncBytesZero: UInt64
+  /// Smoothed over some seconds; 0 while it is paused.
   public var resyncBytesPerSecond: Double
+  /// The limits in force, in bytes per second.
+  public var resyncMinBytesPerSecond: UInt64
+  /// 0: unlimited.
+  public var resyncMaxBytesPerSecond: UInt64
+  /// Ranges that could be read from no leg that has them, up to 64.
+  public var unreadable: [NotedRange]
+  /// How many unreadable ranges there are, also those that are not listed.
+  public var unreadableCount: UInt64
+  /// The running scrub, or the last one.
+  public var scrub: ScrubSnapshot
   /// Requests inside.
   public var requests: Int
   /// Read errors whose blocks were not rewritten because too many others were.
@@ -106,8 +119,13 @@ extension Engine {
       unresolvedRegions: map.unresolved.count,
       syncPercent: 100 * (1 - Double(notInSync) / size),
       isResyncRunning: copier.isRunning, isResyncPaused: copier.isPaused,
-      resyncBytesDone: copier.bytesDone, resyncBytesTotal: max(copier.bytesTotal, copier.bytesDone),
-      resyncBytesPerSecond: copier.rate(now: now),
+      resyncBytesDone: copier.bytesDone,
+      resyncBytesTotal: copier.bytesDone
+        + (copier.isRunning ? bytesLeftToCopy() : copier.bytesNotDone),
+      resyncBytesZero: copier.bytesZero, resyncBytesPerSecond: copier.rate(now: now),
+      resyncMinBytesPerSecond: rate.min, resyncMaxBytesPerSecond: rate.max,
+      unreadable: copier.unreadable.entries, unreadableCount: copier.unreadable.count,
+      scrub: scrub.snapshot,
       requests: requestCount, repairsDropped: repairs.dropped, isFlushLatched: flushes.isLatched)
   }
 }

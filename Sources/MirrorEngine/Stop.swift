@@ -34,8 +34,7 @@ extension Engine {
     case .running, .flushing, .stopped: break
     case .draining:
       guard openRequests == 0, copier.jobs.allSatisfy({ !$0.isActive }), repairs.isIdle,
-        !flushes.isInFlight,
-        !log.isInFlight, !membership.isInFlight
+        !scrub.isWindowInFlight, !flushes.isInFlight, !log.isInFlight, !membership.isInFlight
       else { return }
       if start.isReadOnly || !membership.isOpenRecorded {
         stop = .stopped

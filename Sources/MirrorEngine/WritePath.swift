@@ -99,8 +99,11 @@ extension Engine {
     let operation = operations[index]
     let kind: IOKind
     let buffer: BufferReference
-    let unit = operation.scratchBlock
-    if unit >= 0 {
+    let unit = operation.isZeros ? -1 : operation.scratchBlock
+    if operation.isZeros {
+      kind = .discard
+      buffer = .none
+    } else if unit >= 0 {
       kind = .write
       buffer = .scratch(offset: ScratchUnits.offset(unit))
     } else if operation.kind == .write || operation.kind == .read {
@@ -110,13 +113,16 @@ extension Engine {
       kind = operation.mayPunchHoles || operation.kind == .trim ? .discard : .zero
       buffer = .none
     }
+    // What an unresolved read has returned shall not be taken back by a power loss in which the
+    // leg that it was written to falls back to what it held before.
+    let isDurable = kind == .write && (operation.isFUA || operation.kind == .read)
     operations[index].phase = .writing
     operations[index].awaited = targets
     var rest = targets
     while let leg = rest.popFirst() {
       issue(
         kind, on: leg, offset: start.layout.dataOffset + operation.chunk.offset,
-        count: operation.chunk.count, buffer: buffer, isDurable: operation.isFUA && kind == .write,
+        count: operation.chunk.count, buffer: buffer, isDurable: isDurable,
         purpose: .operation, subject: index, owner: operation.token, unit: unit)
     }
   }
@@ -185,6 +191,7 @@ extension Engine {
       copyWritten(index)
       chunkDone(index)
     case .repair: repairWritten(index)
+    case .scrub: preconditionFailure("a scrub writes nothing")
     case .read, .write, .zero, .trim, .flush: tryAck(index)
     }
   }

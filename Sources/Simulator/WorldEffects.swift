@@ -72,6 +72,9 @@ extension World {
     case .legReplaced: 14
     case .replaceEnded: 15
     case .readRepaired: 16
+    case .scrubMismatch: 17
+    case .scrubReadFailed: 18
+    case .scrubDone: 19
     }
   }
 

@@ -28,6 +28,13 @@ enum CommandText {
     case .noFreeSlot: ControlError(.conflict, "\(what): all eight slots are taken")
     case .notWritable:
       ControlError(.stopping, "\(what): the mirror is served read-only, or it is stopping")
+    case .badLimits:
+      ControlError(.invalid, "\(what): the minimum rate would be above the maximum")
+    case .scrubRunning:
+      ControlError(.conflict, "\(what): one runs already; 'nbdmirror scrub stop' ends it")
+    case .noScrub: ControlError(.conflict, "\(what): none runs")
+    case .badRange:
+      ControlError(.invalid, "\(what): the range is empty or ends beyond the device")
     }
   }
 }
@@ -56,7 +63,6 @@ enum EventText {
     case .readFailed: return "no leg could read the block at offset \(event.detail)"
     case .flushLatched:
       return "\(leg) failed a flush and is the last good one: flushes fail from now on"
-    case .copyFailed: return "resync could not read a block near offset \(event.detail)"
     case .spareDropped:
       return "\(leg) is no spare any more: "
         + "\(SystemError(code: Int32(truncatingIfNeeded: event.detail)))"
@@ -65,6 +71,14 @@ enum EventText {
     case .replaceEnded: return "\(leg) does not replace leg \(event.detail) any more, which stays"
     case .readRepaired:
       return "\(leg) could not read at offset \(event.detail): rewritten from another leg"
+    case .copyFailed:
+      return "no leg that has them could read the blocks at offset \(event.detail): not copied"
+    case .scrubMismatch:
+      return leg.isEmpty
+        ? "scrub: the legs differ at offset \(event.detail)"
+        : "scrub: \(leg) differs from the others at offset \(event.detail)"
+    case .scrubReadFailed: return "scrub: \(leg) could not be read near offset \(event.detail)"
+    case .scrubDone: return "scrub done: \(event.detail) bytes differed"
     }
   }
 }

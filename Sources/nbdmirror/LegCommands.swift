@@ -115,7 +115,7 @@ extension MirrorAdapter {
   // MARK: Commands
 
   /// Runs an engine command; a refusal becomes a sentence that begins with `what`.
-  private func command(
+  func command(
     _ what: String, _ slot: LegSlot?,
     _ body: (inout Engine, Instant) throws(CommandError) -> Void
   ) throws(ControlError) {
@@ -132,7 +132,7 @@ extension MirrorAdapter {
   }
 
   /// Waits until the labels say what the command changed.
-  private func waitUntilRecorded() throws(ControlError) {
+  func waitUntilRecorded() throws(ControlError) {
     guard waitFor(milliseconds: 20_000, { server.withEngine { $0.isLabelSettled } }) else {
       throw ControlError(
         .failed, "the change is made, but no label that says so could be written yet")

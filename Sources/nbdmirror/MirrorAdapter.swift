@@ -20,8 +20,6 @@ final class MirrorAdapter: MirrorController, MirrorObserver, Sendable {
     var layout: Layout
     var readPolicy: String
     var cache: PVFile.Cache
-    var resyncMinBytesPerSecond: UInt64
-    var resyncMaxBytesPerSecond: UInt64
   }
 
   let files: LegFiles
@@ -66,17 +64,6 @@ final class MirrorAdapter: MirrorController, MirrorObserver, Sendable {
   func status() -> MirrorStatus {
     let snapshot = server.withEngine { $0.snapshot() }
     let legs = snapshot.legs.map { status(of: $0) }
-    let left = snapshot.resyncBytesTotal - snapshot.resyncBytesDone
-    let rate = snapshot.resyncBytesPerSecond
-    var resync = ResyncStatus(
-      running: snapshot.isResyncRunning, paused: snapshot.isResyncPaused,
-      bytesDone: snapshot.resyncBytesDone, bytesTotal: snapshot.resyncBytesTotal,
-      bytesPerSecond: rate.isFinite && rate > 0 ? UInt64(rate) : 0,
-      minBytesPerSecond: facts.resyncMinBytesPerSecond,
-      maxBytesPerSecond: facts.resyncMaxBytesPerSecond == 0 ? nil : facts.resyncMaxBytesPerSecond)
-    if snapshot.isResyncRunning, rate >= 1 {
-      resync.etaSeconds = UInt64((Double(left) / rate).rounded(.up))
-    }
     return MirrorStatus(
       name: facts.name, setId: facts.setId.description, size: facts.layout.sizeBytes,
       state: MirrorAdapter.state(of: snapshot), syncPercent: snapshot.syncPercent,
@@ -84,7 +71,7 @@ final class MirrorAdapter: MirrorController, MirrorObserver, Sendable {
       dirtyRegions: UInt64(snapshot.dirtyRegions),
       unresolvedRegions: UInt64(snapshot.unresolvedRegions), readPolicy: facts.readPolicy,
       uptimeSeconds: (monotonicNanoseconds() - startedNanoseconds) / Nanoseconds.second,
-      legs: legs, resync: resync)
+      legs: legs, resync: CopyText.resync(snapshot), scrub: CopyText.scrub(snapshot.scrub))
   }
 
   /// The worst that applies.

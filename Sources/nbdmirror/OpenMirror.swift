@@ -72,9 +72,7 @@ final class OpenMirror {
     adapter = MirrorAdapter(
       facts: MirrorAdapter.Facts(
         name: plan.name, setId: plan.setId, layout: plan.layout,
-        readPolicy: reads.text, cache: options.pvCache,
-        resyncMinBytesPerSecond: start.resyncMinBytesPerSecond,
-        resyncMaxBytesPerSecond: start.resyncMaxBytesPerSecond),
+        readPolicy: reads.text, cache: options.pvCache),
       files: LegFiles())
     if map.regionsWithoutSource > 0 {
       Journal.write(

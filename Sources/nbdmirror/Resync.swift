@@ -1,13 +1,15 @@
-// `nbdmirror resync [status]` and `resync wait`.
+// `nbdmirror resync [status]` and `resync wait`; what changes a resync is in ResyncControl.
 
 import ArgumentParser
 import ControlModel
 
-/// The verbs `resync status` and `resync wait`.
+/// The verbs of `resync`.
 struct Resync: ParsableCommand {
   static let configuration = CommandConfiguration(
-    abstract: "Show or await the copying of stale regions.",
-    subcommands: [ResyncShow.self, ResyncWait.self],
+    abstract: "Show, steer or await the copying of stale regions.",
+    subcommands: [
+      ResyncShow.self, ResyncPause.self, ResyncResume.self, ResyncLimit.self, ResyncWait.self,
+    ],
     defaultSubcommand: ResyncShow.self)
 }
 
@@ -25,7 +27,9 @@ struct ResyncShow: ParsableCommand {
   func run() throws {
     let resync = try mirror.client().resync()
     Terminal.write(
-      try json ? ControlJSON.text(resync) : StatusText.resync(resync, Terminal.width))
+      try json
+        ? ControlJSON.text(resync)
+        : StatusText.resync(resync.status, Terminal.width) + StatusText.unreadable(resync))
   }
 }
 

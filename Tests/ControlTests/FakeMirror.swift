@@ -13,6 +13,7 @@ final class FakeMirror: MirrorController {
     var calls: [String] = []
     var error: ControlError?
     var statusCount = 0
+    var scrub = ScrubReport()
   }
 
   let state = Mutex(State())
@@ -64,6 +65,47 @@ final class FakeMirror: MirrorController {
     try command("set \(slot) \(writeMostly.map { "\($0)" } ?? "nothing")") {
       if let writeMostly { $0.legs[slot].writeMostly = writeMostly }
     }
+  }
+
+  func resync() -> ResyncReport {
+    state.withLock {
+      ResyncReport(
+        status: $0.status.resync, zeroBytes: 4096, unreadable: 1,
+        unreadableRanges: [RangeReport(offset: 1536, bytes: 512, legs: [])])
+    }
+  }
+
+  func changeResync(_ request: ResyncRequest) throws(ControlError) {
+    let text = [
+      request.paused.map { "paused \($0)" }, request.minBytesPerSecond.map { "min \($0)" },
+      request.maxBytesPerSecond.map { "max \($0)" },
+    ].compactMap { $0 }.joined(separator: " ")
+    try command("resync \(text)") {
+      if let isPaused = request.paused { $0.resync.paused = isPaused }
+      if let min = request.minBytesPerSecond { $0.resync.minBytesPerSecond = min }
+      if let max = request.maxBytesPerSecond { $0.resync.maxBytesPerSecond = max == 0 ? nil : max }
+    }
+  }
+
+  func scrub() -> ScrubReport {
+    state.withLock {
+      $0.statusCount += 1
+      return $0.scrub
+    }
+  }
+
+  func startScrub(_ request: ScrubRequest, preferred: Int?) throws(ControlError) {
+    let range = request.offset.map { " \($0)+\(request.bytes ?? 0)" } ?? ""
+    let leg = preferred.map { " prefer \($0)" } ?? ""
+    try command("scrub \(request.mode.rawValue)\(leg)\(range)") { _ in }
+    state.withLock {
+      $0.scrub = ScrubReport(mode: request.mode, running: true, bytesTotal: 5 << 30)
+    }
+  }
+
+  func stopScrub() throws(ControlError) {
+    try command("scrub stop") { _ in }
+    state.withLock { $0.scrub.running = false }
   }
 
   func shutdown() { state.withLock { $0.calls.append("shutdown") } }

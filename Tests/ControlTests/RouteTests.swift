@@ -18,6 +18,9 @@ struct RouteTests {
       ("POST", "/v1/legs/%c3%a4/fail", .failLeg("ä")),
       ("POST", "/v1/legs/1/replace", .replaceLeg("1")),
       ("POST", "/v1/legs/1/refresh", .refreshLeg("1")), ("PATCH", "/v1/legs/1", .setLeg("1")),
+      ("PATCH", "/v1/resync", .changeResync),
+      ("GET", "/v1/scrub", .scrub), ("POST", "/v1/scrub", .startScrub),
+      ("DELETE", "/v1/scrub", .stopScrub),
     ]
     for (method, target, route) in table {
       #expect(try Route.find(method: method, target: target) == route)
@@ -28,7 +31,7 @@ struct RouteTests {
     "a path that is not in the table is not found",
     arguments: [
       "/", "/v1", "/v1/", "/v2/mirror", "/v1/mirror/", "/v1/legs/", "/v1/legs//fail",
-      "/v1/legs/1/", "/v1/legs/1/fail/", "/v1/legs/1/explode", "/v1/scrub", "/metrics",
+      "/v1/legs/1/", "/v1/legs/1/fail/", "/v1/legs/1/explode", "/v1/scrub/", "/metrics",
       "/v1/faults", "/V1/mirror", "//v1/mirror", "/v1%2Fmirror",
     ])
   func unknown(target: String) {

@@ -12,7 +12,7 @@ struct ServerTests {
     let server = try TestServer()
     #expect(try server.client.mirror() == Samples.degraded)
     #expect(try server.client.legs() == Samples.legs)
-    #expect(try server.client.resync() == Samples.degraded.resync)
+    #expect(try server.client.resync().status == Samples.degraded.resync)
   }
 
   @Test("commands reach the mirror with the slot, however the leg is named")

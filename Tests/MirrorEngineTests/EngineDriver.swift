@@ -32,6 +32,8 @@ final class EngineDriver {
   var undelivered: [IOToken] = []
   var idle: [LegSlot] = []
   var events: [MirrorEvent] = []
+  /// What a read into scratch memory finds.
+  var contents: (LegIO) -> [UInt8] = { Array(repeating: 0xa5, count: Int($0.count)) }
   private var nextToken: UInt64 = 1
 
   init(
@@ -157,6 +159,10 @@ final class EngineDriver {
   func complete(error: Int32 = 0, where matches: (LegIO) -> Bool) -> Bool {
     guard let index = open.firstIndex(where: { matches($0.io) }) else { return false }
     let io = open.remove(at: index).io
+    if io.kind == .read, error == 0, case .scratch(let offset) = io.buffer {
+      let bytes = contents(io)
+      engine.scratch.withBytes(at: offset, count: bytes.count) { $0.store(bytes, at: 0) }
+    }
     engine.completed(io.token, error: error, now: now)
     drain()
     return true
@@ -178,6 +184,10 @@ final class EngineDriver {
   // MARK: Looking
 
   var isStopped: Bool { engine.isStopped }
+
+  var isLabelSettled: Bool { engine.isLabelSettled }
+
+  var nextWake: Instant? { engine.nextWake }
 
   func isData(_ io: LegIO) -> Bool { io.offset >= layout.dataOffset && io.kind != .flush }
 

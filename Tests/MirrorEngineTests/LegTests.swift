@@ -101,6 +101,7 @@ struct LegTests {
   @Test("a copy waits for writes in flight and new writes wait for the copy")
   func copyLock() throws {
     let driver = try LegTests.degraded()
+    driver.pass(seconds: 1)
     try driver.engine.readd(LegTests.returning(driver, 1), to: LegSlot(1), now: driver.now)
     driver.drain()
     driver.completeAll { driver.isLog($0) || driver.isLabel($0) }
@@ -222,6 +223,7 @@ struct LegTests {
     driver.complete { $0.kind == .read }
     #expect(driver.replies[read] == nil)
     #expect(driver.open.map(\.io.kind) == [.write])
+    #expect(driver.open[0].io.isDurable, "a power loss shall not take back what was read")
     driver.runToRest()
     #expect(driver.replies[read] == 0)
     let elsewhere = driver.submit(.read, 3 << 20, 4096)
