@@ -129,6 +129,9 @@ public enum Effect: BitwiseCopyable, Sendable {
   case merge(owner: RequestToken, requestOffset: UInt64, scratchOffset: Int, count: Int)
   /// Zero these bytes of scratch memory, before any later effect of the same owner.
   case mergeZeros(owner: RequestToken, scratchOffset: Int, count: Int)
+  /// Zero these bytes of the request's buffer (from `requestOffset` bytes after `range.offset`),
+  /// before any later effect of the same owner: a read of what was never written.
+  case fillZeros(owner: RequestToken, requestOffset: UInt64, count: UInt64)
   /// Give the request a fresh buffer of the same size before any later effect of the request: an
   /// I/O of a failed leg may still write into the old one, which is kept until `release`.
   case replaceBuffer(RequestToken)

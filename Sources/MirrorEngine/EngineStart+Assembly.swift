@@ -34,6 +34,7 @@ extension EngineStart {
       resyncMinBytesPerSecond: plan.head.resyncMinBytesPerSecond,
       resyncMaxBytesPerSecond: plan.head.resyncMaxBytesPerSecond, seed: seed)
     isReadOnly = plan.isReadOnly
+    unwrittenPages = map.unwrittenPages
   }
 }
 

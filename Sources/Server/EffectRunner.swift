@@ -39,6 +39,10 @@ extension Reactor {
     case .mergeZeros(_, let scratchOffset, let count):
       checkScratch(scratchOffset, count)
       unsafe memset(scratch.base + scratchOffset, 0, count)
+    case .fillZeros(let owner, let requestOffset, let count):
+      let target = unsafe UnsafeMutableRawPointer(
+        bitPattern: requestAddress(requests.slot(of: owner), requestOffset, count))
+      if let target = unsafe target { unsafe memset(target, 0, Int(count)) }
     case .reply(let token, let error): reply(requests.slot(of: token), error: error)
     case .replaceBuffer(let token): replaceBuffer(requests.slot(of: token))
     case .release(let token): release(requests.slot(of: token))

@@ -28,6 +28,8 @@ extension World {
     case .mergeZeros(_, let scratchOffset, let count):
       guard mutation != .dropMerges else { return }
       toScratch(Array(repeating: 0, count: count), at: scratchOffset)
+    case .fillZeros(let owner, let requestOffset, let count):
+      store([UInt8](repeating: 0, count: Int(count)), of: owner, at: Int(requestOffset))
     case .replaceBuffer(let token): replaceBuffer(token)
     case .reply(let token, let error):
       if mutation == .loseReply, random.chance(1, in: 100) { return }
@@ -214,6 +216,17 @@ extension World {
         leg.flushFailed(mark: item.mark, &random)
       }
     }
+  }
+
+  /// Bytes that come from no leg into a request's buffer.
+  private func store(_ bytes: [UInt8], of owner: RequestToken, at first: Int) {
+    guard let slot = slot(of: owner) else { return }
+    let buffer = requests[slot].buffer
+    guard buffer >= 0, first + bytes.count <= buffers[buffer].count else {
+      fail("zeros beyond the request's buffer")
+      return
+    }
+    buffers[buffer].replaceSubrange(first..<first + bytes.count, with: bytes)
   }
 
   private func store(_ bytes: [UInt8], of item: PendingIO) {

@@ -79,8 +79,9 @@ struct AssemblyMapTests {
     let old = mirror.map(invalidNewest: [0]) { $0[5] = 0x4000 }
     let map = try elect(mirror, [0], maps: [0: old])
     #expect(map.uncertainPages == 1 && map.lostPages == 0)
-    // Unwritten is forgotten: the lost copy may have cleared it.
-    #expect(map.words[..<2032].allSatisfy { $0 == intent | 2 })
+    // Unwritten stays: data is written only when no copy has the bit any more.
+    #expect(map.words[5] == RegionWord.unwritten && map.unwrittenRegions == 1)
+    #expect(map.words[..<2032].indices.allSatisfy { $0 == 5 || map.words[$0] == intent | 2 })
     #expect(map.words[2032...].allSatisfy { $0 == 0 })
     #expect(map.pagesToRewrite == [0])
   }

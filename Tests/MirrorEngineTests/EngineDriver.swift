@@ -26,13 +26,16 @@ final class EngineDriver {
   var released: Set<UInt64> = []
   var replaced: Set<UInt64> = []
   var merges = 0
+  /// By request: what was zeroed of its buffer.
+  var filled: [UInt64: [ByteRange]] = [:]
   var idle: [LegSlot] = []
   var events: [MirrorEvent] = []
   private var nextToken: UInt64 = 1
 
   init(
     legs: Int = 2, regions: Int = 8, regionBytes: UInt64 = 1 << 20, logKind: LogKind = .disk,
-    words: [UInt16]? = nil, absent: [Int: MemberState] = [:], isReadOnly: Bool = false
+    words: [UInt16]? = nil, absent: [Int: MemberState] = [:], isReadOnly: Bool = false,
+    unwrittenPages: [Bool] = []
   ) throws {
     layout = try Layout.plan(
       sizeBytes: UInt64(regions) * regionBytes, regionBytes: regionBytes, blockBytes: 512)
@@ -57,6 +60,7 @@ final class EngineDriver {
       needsGeneration: !absent.isEmpty, createdSeconds: 0, resyncMinBytesPerSecond: 0,
       resyncMaxBytesPerSecond: 0, seed: 42)
     start.isReadOnly = isReadOnly
+    start.unwrittenPages = unwrittenPages
     start.readPolicy = .roundRobin
     engine = Engine(start, now: now)
     drain()
@@ -90,6 +94,8 @@ final class EngineDriver {
       }
       open.append(OpenIO(io: io, bytes: bytes))
     case .merge, .mergeZeros: merges += 1
+    case .fillZeros(let owner, let offset, let count):
+      filled[owner.raw, default: []].append(ByteRange(offset: offset, count: count))
     case .replaceBuffer(let token): replaced.insert(token.raw)
     case .reply(let token, let error):
       #expect(replies[token.raw] == nil, "a request is answered once")
