@@ -240,7 +240,54 @@ struct UnwrittenTests {
     #expect(driver.replies[second] == 0)
   }
 
+  @Test("an offline leg is stale in every image that does not say unwritten")
+  func staleInSameImage() throws {
+    let driver = try lazy(legs: 3)
+    try driver.engine.fail(LegSlot(2), now: driver.now)
+    driver.drain()
+    driver.runToRest()
+    // The read takes the lock between the zeros and the data; the other write commits meanwhile.
+    let first = driver.submit(.write, 0, 4096)
+    let read = driver.submit(.read, 0, 4096)
+    let other = driver.submit(.write, mebi, 4096)
+    driver.completeAll { isZeroing($0) || $0.kind == .flush }
+    #expect(driver.count { $0.kind == .read } == 1)
+    let words = try #require(driver.openWords(on: 0))
+    #expect(words[0] == 4 && words[1] == RegionWord.intent | 4)
+    driver.runToRest()
+    #expect([first, read, other].allSatisfy { driver.replies[$0] == 0 })
+  }
+
+  @Test("a leg that fails after its zeros and is back before the flush is zeroed again")
+  func backBeforeFlush() throws {
+    let driver = try lazy(legs: 3)
+    let write = driver.submit(.write, 0, 4096)
+    driver.complete { isZeroing($0) && $0.leg.index == 2 }
+    try driver.engine.fail(LegSlot(2), now: driver.now)
+    driver.drain()
+    driver.completeAll { !isZeroing($0) }
+    try readd(2, driver)
+    #expect(driver.leg(2)?.state == .online)
+    driver.complete { isZeroing($0) && $0.leg.index == 0 }
+    driver.complete { isZeroing($0) && $0.leg.index == 1 }
+    driver.completeAll { $0.kind == .flush }
+    #expect(driver.count { isZeroing($0) && $0.leg.index == 2 } == 1)
+    driver.runToRest()
+    #expect(driver.replies[write] == 0 && driver.leg(2)?.staleBytes == 0)
+  }
+
   // MARK: Legs that come
+
+  /// Brings a leg back up to its label; data I/O stays open.
+  private func readd(_ slot: Int, _ driver: EngineDriver) throws {
+    let label = Generation(counter: 1, id: Identifier(high: 7, low: 7))
+    try driver.engine.readd(
+      ReturningLeg(
+        legId: EngineDriver.legId[slot], lineage: Lineage(current: label, parents: []),
+        labelSequence: 1, labelCopy: 0, isTreatedAsNew: false), to: LegSlot(slot), now: driver.now)
+    driver.drain()
+    driver.completeAll { !isZeroing($0) }
+  }
 
   @Test("a leg that comes while a region is zeroed gets the zeros too")
   func joinsMeanwhile() throws {
@@ -250,13 +297,7 @@ struct UnwrittenTests {
     driver.runToRest()
     let write = driver.submit(.write, 0, 4096)
     driver.complete { isZeroing($0) && $0.leg.index == 0 }
-    let label = Generation(counter: 1, id: Identifier(high: 7, low: 7))
-    try driver.engine.readd(
-      ReturningLeg(
-        legId: EngineDriver.legId[2], lineage: Lineage(current: label, parents: []),
-        labelSequence: 1, labelCopy: 0, isTreatedAsNew: false), to: LegSlot(2), now: driver.now)
-    driver.drain()
-    driver.completeAll { !isZeroing($0) }
+    try readd(2, driver)
     #expect(driver.leg(2)?.state == .online)
     driver.complete { isZeroing($0) && $0.leg.index == 1 }
     driver.completeAll { $0.kind == .flush }
