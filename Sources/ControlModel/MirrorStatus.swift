@@ -39,6 +39,8 @@ public struct MirrorStatus: Codable, Equatable, Sendable {
   public var dirtyRegions: UInt64
   /// Regions with an intent left by an unclean stop that recovery has not yet made equal.
   public var unresolvedRegions: UInt64
+  /// Bytes of regions that were never written: they read as zeros whatever the legs hold.
+  public var unwrittenBytes: UInt64
   /// How reads choose a leg.
   public var readPolicy: String
   /// Seconds since the server accepts clients.
@@ -54,7 +56,7 @@ public struct MirrorStatus: Codable, Equatable, Sendable {
   public init(
     name: String, setId: String, size: UInt64, state: State, syncPercent: Double,
     generation: UInt64, regionSize: UInt64, dirtyRegions: UInt64, unresolvedRegions: UInt64,
-    readPolicy: String, uptimeSeconds: UInt64, legs: [LegStatus],
+    unwrittenBytes: UInt64 = 0, readPolicy: String, uptimeSeconds: UInt64, legs: [LegStatus],
     resync: ResyncStatus = ResyncStatus(), scrub: ScrubStatus = ScrubStatus()
   ) {
     self.name = name
@@ -66,6 +68,7 @@ public struct MirrorStatus: Codable, Equatable, Sendable {
     self.regionSize = regionSize
     self.dirtyRegions = dirtyRegions
     self.unresolvedRegions = unresolvedRegions
+    self.unwrittenBytes = unwrittenBytes
     self.readPolicy = readPolicy
     self.uptimeSeconds = uptimeSeconds
     self.legs = legs

@@ -13,12 +13,14 @@ import MirrorFormat
 
 /// What the data of fresh legs is, and so what is stale.
 public enum PVInitialContent: String, CaseIterable, Sendable {
-  /// Zeros where they cost nothing (new files, holes), else as `sync`.
+  /// Zeros where they cost nothing (new files, holes), else as `lazy`.
   case auto
   /// Slot 0 is the source; every region of the others is stale.
   case sync
   /// Zeros on all legs, written where that is the only way.
   case zero
+  /// The device reads as zeros; the server zeroes a region at its first write.
+  case lazy
   /// All legs are equal already: the administrator says so.
   case assumeClean = "assume-clean"
 }
@@ -72,6 +74,10 @@ public struct PVCreation: Sendable {
     public var labels: [Label]
     /// Slots whose regions are all stale.
     public var stale: LegSet
+    /// No region counts as written: they read as zeros whatever the PVs hold.
+    public var isUnwritten: Bool
+    /// By slot: bytes of the PV beyond what the mirror uses.
+    public var unusedBytes: [UInt64]
     /// Paths of files that did not exist before.
     public var newFiles: [String]
   }
@@ -90,6 +96,11 @@ public struct PVCreation: Sendable {
       throw .wish("a mirror has 1 to 8 PVs, not \(paths.count)")
     }
     if let problem = Label.nameProblem(name) { throw .wish(problem.description) }
+    guard content != .lazy || !isPreallocated else {
+      throw .wish(
+        "--preallocate and --init lazy exclude each other: what is preallocated reads as zeros "
+          + "already, and the first writes to a lazy mirror would give the storage back")
+    }
     var parts = try openExisting()
     do throws(Failure) {
       let size = try chooseSize(parts)
@@ -242,7 +253,8 @@ public struct PVCreation: Sendable {
           "nbdmirror: leg \(index) of the mirror \(name), set \(setId). "
             + "See it with: nbdmirror examine\n")
       }
-      let stale = try fill(parts, layout)
+      let (stale, isUnwritten) = try fill(parts, layout)
+      let word = isUnwritten ? RegionWord.unwritten : UInt16(stale.bits)
       let members = (0..<LegSlot.count).map { index in
         index < parts.count
           ? Member(
@@ -251,7 +263,7 @@ public struct PVCreation: Sendable {
       }
       for part in parts {
         guard let pv = part.pv else { continue }
-        try pv.writeMap(layout: layout, setId: setId, word: UInt16(stale.bits))
+        try pv.writeMap(layout: layout, setId: setId, word: word)
         try pv.flush()
       }
       var labels: [Label] = []
@@ -264,14 +276,19 @@ public struct PVCreation: Sendable {
         labels.append(try pv.writeFirstLabels(label))
       }
       return Outcome(
-        labels: labels, stale: stale, newFiles: parts.filter(\.isNew).map(\.path))
+        labels: labels, stale: stale, isUnwritten: isUnwritten,
+        unusedBytes: parts.map { ($0.pv?.legBytes ?? layout.pvBytes) - layout.pvBytes },
+        newFiles: parts.filter(\.isNew).map(\.path))
     } catch {
       throw .pv(error)
     }
   }
 
-  /// Brings the data areas into the state that was wished for; the slots that are stale then.
-  private func fill(_ parts: [Part], _ layout: Layout) throws(PVError) -> LegSet {
+  /// Brings the data areas into the state that was wished for: which slots are stale then, and
+  /// whether every region counts as unwritten instead.
+  private func fill(
+    _ parts: [Part], _ layout: Layout
+  ) throws(PVError) -> (stale: LegSet, isUnwritten: Bool) {
     let data = ByteRange(offset: layout.dataOffset, count: layout.sizeBytes)
     var zeroed = LegSet.none
     for (index, part) in parts.enumerated() {
@@ -283,18 +300,23 @@ public struct PVCreation: Sendable {
       case .zero:
         if !isZero { try pv.zero(data) }
         isZero = true
-      case .sync, .assumeClean:
+      case .sync, .assumeClean, .lazy:
         isZero = false
       }
       if isZero { zeroed.insert(LegSlot(index)) }
     }
-    if content == .assumeClean { return .none }
+    switch content {
+    case .assumeClean, .zero: return (.none, false)
+    case .lazy: return (.none, true)
+    case .auto: return (.none, zeroed.count < parts.count)
+    case .sync: break
+    }
     // Slot 0 is the source; what is zero is equal to it only if it is zero itself.
     var stale = LegSet.none
     for index in 1..<max(parts.count, 1) {
       let slot = LegSlot(index)
       if !(zeroed.contains(LegSlot(0)) && zeroed.contains(slot)) { stale.insert(slot) }
     }
-    return stale
+    return (stale, false)
   }
 }

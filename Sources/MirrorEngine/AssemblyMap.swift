@@ -16,6 +16,11 @@
 //     everywhere; what the old map says counts for nothing.
 //  6. On a leg whose own history was given up every region is stale.
 //  7. If the plan insists on one leg, what it has is current everywhere, and nothing else is.
+//  8. `unwritten` in a valid image is true, also in an older one: data is written only when no copy
+//     on any online leg has the bit (UnwrittenPath). So it survives rules 3 and 5, and since
+//     nobody reads what the legs hold there, the word is nothing but the bit: no leg is stale, none
+//     differs. An image without the bit is true as well; of two that are equally new it wins. On
+//     a lost page the bit is lost: its regions are compared like all others of rule 3.
 
 import Base
 import MirrorFormat
@@ -43,6 +48,10 @@ public struct AssemblyMap: Equatable, Sendable {
   /// Pages that legs hold with equal sequences and different words: stale and intent bits of all
   /// are kept.
   public private(set) var conflictingPages = 0
+  /// Pages of which some copy on an online leg calls regions unwritten.
+  public private(set) var unwrittenPages: [Bool]
+  /// Regions that were never written.
+  public private(set) var unwrittenRegions = 0
   /// Regions that are stale on every online leg: they cannot be read.
   public private(set) var regionsWithoutSource = 0
   /// Regions whose legs may differ.
@@ -71,6 +80,7 @@ public struct AssemblyMap: Equatable, Sendable {
     sequences = Array(repeating: 0, count: pageCount)
     newestCopy = Array(repeating: [], count: LegSlot.count)
     pagesToRewrite = []
+    unwrittenPages = Array(repeating: false, count: pageCount)
     for slot in 0..<LegSlot.count where plan.legs[slot] != nil {
       newestCopy[slot] = Array(repeating: AssemblyMap.noCopy, count: pageCount)
       guard let map = maps[slot] else { continue }
@@ -96,7 +106,10 @@ public struct AssemblyMap: Equatable, Sendable {
     var voters = plan.online
     while let slot = voters.popFirst() {
       guard let map = maps[slot.index], let newest = map.newest(page: page) else { continue }
-      if case (.valid, .valid) = map.copies(page: page) { isCertain = true }
+      if map.hasBothCopies(page: page) { isCertain = true }
+      if map.unwrittenPages[page] { unwrittenPages[page] = true }
+      // It may be readable next time; only with a log on the disk it is written over before data.
+      if plan.logKind == .core, !map.hasBothCopies(page: page) { unwrittenPages[page] = true }
       if let sequence = best, newest.sequence < sequence { continue }
       if newest.sequence == best {
         for region in range where words[region] != map.words[region] {
@@ -114,7 +127,7 @@ public struct AssemblyMap: Equatable, Sendable {
     if best == nil { lostPages += 1 } else { uncertainPages += 1 }
     // A leg that is absent and complete by the label is left to rule 4.
     let doubt = RegionWord.intent | UInt16(plan.incomplete.subtracting(plan.lost).bits)
-    for region in range { words[region] = words[region] & ~RegionWord.unwritten | doubt }
+    for region in range { words[region] |= doubt }
   }
 
   /// Two words of one region, of which one is right: what is safe in both cases.
@@ -134,11 +147,16 @@ public struct AssemblyMap: Equatable, Sendable {
       guard let leg, leg.role == .diverged else { continue }
       staleEverywhere |= 1 << UInt16(leg.slot.raw)
     }
-    let kept = RegionWord.intent | RegionWord.unwritten | UInt16(plan.configured.bits)
+    let kept = RegionWord.intent | UInt16(plan.configured.bits)
     let online = UInt16(plan.online.bits)
     for region in wordRange(page) {
+      if words[region] & RegionWord.unwritten != 0 {
+        words[region] = RegionWord.unwritten
+        unwrittenRegions += 1
+        continue
+      }
       var word = words[region] & kept
-      if isMapLost { word = word & RegionWord.unwritten | RegionWord.intent }
+      if isMapLost { word = RegionWord.intent }
       word |= staleEverywhere
       if let leg = plan.insistedOn {
         word = (word | UInt16(plan.configured.bits)) & ~UInt16(LegSet(leg).bits)
@@ -157,9 +175,7 @@ public struct AssemblyMap: Equatable, Sendable {
   private func needsRewrite(_ page: Int, _ plan: AssemblyPlan, _ maps: [LegMap?]) -> Bool {
     var online = plan.online
     while let slot = online.popFirst() {
-      guard let map = maps[slot.index], case (.valid, .valid) = map.copies(page: page) else {
-        return true
-      }
+      guard let map = maps[slot.index], map.hasBothCopies(page: page) else { return true }
       for region in wordRange(page) where map.words[region] != words[region] { return true }
     }
     return false
@@ -169,6 +185,11 @@ public struct AssemblyMap: Equatable, Sendable {
     explanation.append(
       "region map: \(plan.layout.regionCount) regions of \(plan.layout.regionBytes) bytes in "
         + "\(plan.layout.pageCount) pages, \(regionsWithIntent) regions to be compared")
+    if unwrittenRegions > 0 {
+      explanation.append(
+        "\(unwrittenRegions) regions were never written: they read as zeros, whatever the legs hold "
+          + "there")
+    }
     if lostPages > 0 {
       explanation.append(
         "\(lostPages) pages of the region map are lost on all legs: their regions are compared, "

@@ -31,15 +31,18 @@ extension Engine {
         var longest: UInt64
         switch operation.kind {
         case .zero, .trim: longest = Engine.zeroBytesMax
-        case .read, .write, .flush, .copy, .repair, .scrub: longest = Engine.ioBytesMax
+        case .read: longest = readBytesMax(at: position)
+        case .write, .flush, .copy, .repair, .scrub: longest = Engine.ioBytesMax
         }
         if operation.readLimit > 0 {
           // No leg could read it as a whole: carefully, then in steps twice as long again.
           longest = min(longest, operation.readLimit)
           operations[index].readLimit = longest < Engine.ioBytesMax ? 2 * longest : 0
         }
-        let whole = Bytes.alignDown(min(left, longest), to: blockBytes)
-        operations[index].chunk = goodPrefix(ByteRange(offset: position, count: whole))
+        var whole = ByteRange(
+          offset: position, count: Bytes.alignDown(min(left, longest), to: blockBytes))
+        if operation.kind != .write { whole = map.uniformPrefix(whole) }
+        operations[index].chunk = goodPrefix(whole)
         operations[index].chunkRequestBytes = operations[index].chunk.count
         operations[index].isPartial = false
       }
@@ -180,6 +183,10 @@ extension Engine {
 
   /// The ack rule: goes on when the membership is recorded that excludes who missed it.
   mutating func tryAck(_ index: Int) {
+    if operations[index].isPreparing {
+      tryPrepared(index)
+      return
+    }
     if operations[index].kind != .flush,
       operations[index].cursor < operations[index].range.count
     {

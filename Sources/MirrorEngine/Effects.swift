@@ -134,6 +134,9 @@ public enum Effect: BitwiseCopyable, Sendable {
   /// error 0, as for an I/O: the memory is lent until then.
   case deliver(
     IOToken, owner: RequestToken, requestOffset: UInt64, scratchOffset: Int, count: Int)
+  /// Zero these bytes of the request's buffer (from `requestOffset` bytes after `range.offset`),
+  /// before any later effect of the same owner: a read of what was never written.
+  case fillZeros(owner: RequestToken, requestOffset: UInt64, count: UInt64)
   /// Give the request a fresh buffer of the same size before any later effect of the request: an
   /// I/O of a failed leg may still write into the old one, which is kept until `release`.
   case replaceBuffer(RequestToken)

@@ -4,8 +4,8 @@
 // the simulator drain the same effects; neither can make the engine wait.
 //
 // Invariants (each is asserted where it could break, and checked by the tests' oracle):
-// 1. Every byte written to a leg is written under protection: `intent` or `stale` for that region
-//    is durable in the log of every online leg before the data is issued.
+// 1. Every byte written to a leg is written under protection: `intent`, `stale` or `unwritten` for
+//    that region is durable in the log of every online leg before the data is issued.
 // 2. Overlapping operations of which one writes never run at the same time (RangeLock).
 // 3. A write, a flush or an unresolved read is acked only when every leg of the durably recorded
 //    membership has it or is durably stale there.
@@ -13,10 +13,9 @@
 // 5. An offline leg gets no I/O; it returns only when none is in flight on it.
 // 6. Every queue has the bound of the operation table; the submitter never exceeds `requestsMax`.
 //
-// The state is in this file; what is done with it is in the extensions: WritePath, ReadPath,
-// FlushPath, LogCommit, LabelCommit, LegFailure, Replacing, Copier, CopyWindow, RateControl, Scrub,
-// ScrubVote, ReadRepair, Hedging,
-// IntentClearing, Commands, Stop, Snapshot.
+// The state is in this file; what is done with it is in the extensions: WritePath, UnwrittenPath,
+// ReadPath, FlushPath, LogCommit, LabelCommit, LegFailure, Replacing, Copier, CopyWindow,
+// RateControl, Scrub, ScrubVote, ReadRepair, Hedging, IntentClearing, Commands, Stop, Snapshot.
 
 import Base
 import MirrorFormat
@@ -176,6 +175,9 @@ public struct Engine: ~Copyable {
         map.markDirty(page: page)
         log.wantsCommit = true
       }
+    }
+    for page in start.unwrittenPages.indices where start.unwrittenPages[page] {
+      map.suspectUnwritten(page: page)
     }
     for region in 0..<start.layout.regionCount where map.hasIntent(region) {
       if map.isCovered(map.range(of: region), by: online) {

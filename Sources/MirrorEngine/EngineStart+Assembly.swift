@@ -55,6 +55,7 @@ extension EngineStart {
     for case let leg? in plan.legs where leg.role == .spare {
       spares.append(LegStart(slot: leg.slot, labelCopy: leg.label.copy))
     }
+    unwrittenPages = map.unwrittenPages
   }
 }
 

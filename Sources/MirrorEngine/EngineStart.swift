@@ -46,6 +46,9 @@ public struct EngineStart: Sendable {
   public var pageCopies: [UInt8]
   /// Pages that are not identical on all online legs.
   public var pagesToRewrite: [Bool]
+  /// Pages of which some copy on a leg that is online from the start calls regions unwritten; empty
+  /// if there are none.
+  public var unwrittenPages: [Bool] = []
   /// The online set differs from what the head's table says (a degraded start, a chosen leg).
   public var needsGeneration: Bool
   /// When the mirror was made, seconds since 1970; copied into every label.

@@ -70,6 +70,10 @@ extension Engine {
     let isGood = !flushes.isLatched && !flushes.flushed.isEmpty
     while let index = flushes.current.pop() {
       let operation = Int(index)
+      if operations[operation].isPreparing {
+        zeroesFlushed(operation, isGood: isGood)
+        continue
+      }
       operations[operation].written = flushes.flushed
       operations[operation].excused = flushes.excused
       if isGood {

@@ -69,6 +69,7 @@ extension Engine {
     var index = lock.first
     while index >= 0 {
       let operation = Int(index)
+      operations[operation].prepared.remove(slot)
       if operations[operation].awaited.contains(slot) {
         operations[operation].awaited.remove(slot)
         if operations[operation].awaited.isEmpty { orphaned.push(index) }
@@ -134,12 +135,9 @@ extension Engine {
     legs[slot.index].isIdleTold = false
     legs[slot.index].readErrorScore = 0
     legs[slot.index].speed = LegSpeed()
-    if isLogged {
-      log.joinPass = 0
-      fillJoinPages()
-    } else {
-      membership.needsCommit = true
-    }
+    // With a log in memory too: what the leg's own map calls unwritten may be written by now.
+    log.joinPass = 0
+    fillJoinPages()
   }
 
   /// Pages of the batch that went to every joining leg are done; after the last one the label.

@@ -10,8 +10,9 @@ import MirrorFormat
 
 extension Engine {
   mutating func startLogCommit() {
-    guard isLogged || stop == .committing, !log.isInFlight, map.dirtyPages.count > 0 else {
-      if map.dirtyPages.count == 0, !log.isInFlight { wakeLogWaiters() }
+    guard !log.isInFlight else { return }
+    guard nextPage(from: 0) != nil else {
+      wakeLogWaiters()
       return
     }
     // What a degraded start has set stale holds only under its own generation: two such starts
@@ -23,7 +24,7 @@ extension Engine {
     log.batchUnits.removeAll(keepingCapacity: true)
     var from = 0
     while log.batch.count < RegionLog.batchPagesMax, units.smallFree > 2 * LegSlot.count,
-      let page = map.dirtyPages.first(from: from)
+      let page = nextPage(from: from)
     {
       guard let unit = units.takeSmall() else { break }
       log.batch.append(Int32(page))
@@ -38,6 +39,14 @@ extension Engine {
     for slot in 0..<LegSlot.count { log.outstanding[slot] = 0 }
     for position in log.batch.indices { writePage(position, to: targets) }
     if map.dirtyPages.count == 0 { log.wantsCommit = false }
+  }
+
+  /// The next page to be written. With a log in memory only what has to be on the disk: all pages
+  /// at a stop and for a leg that joins, and those that call regions unwritten which are to be
+  /// written.
+  private func nextPage(from page: Int) -> Int? {
+    isLogged || stop == .committing || log.joinPages.count > 0
+      ? map.dirtyPages.first(from: page) : map.clearingPages.first(from: page)
   }
 
   private mutating func writePage(_ position: Int, to targets: LegSet) {

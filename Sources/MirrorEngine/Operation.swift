@@ -58,6 +58,8 @@ struct Operation: BitwiseCopyable {
   var isPartial = false
   /// The block to merge into has been read (into `scratchBlock`).
   var isBlockRead = false
+  /// The chunk is a run of unwritten regions that are being zeroed for a write (UnwrittenPath).
+  var isPreparing = false
   /// The lock on the chunk is exclusive.
   var isExclusive = false
   /// A copy window whose source reads as zeros: its targets get a hole.
@@ -90,6 +92,10 @@ struct Operation: BitwiseCopyable {
   var failed = LegSet.none
   /// Legs that need not have it: stale there by the durable map, or not members when it began.
   var excused = LegSet.none
+  /// While preparing: bytes of the chunk that are zeroed, and legs that have had all zeros so far
+  /// and were online all the time.
+  var preparedBytes: UInt64 = 0
+  var prepared = LegSet.none
   /// Legs that a read was tried on in vain.
   var tried = LegSet.none
   /// Legs that each read a piece of the chunk; none: one leg reads it as a whole.

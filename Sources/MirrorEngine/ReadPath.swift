@@ -32,6 +32,7 @@ extension Engine {
       labelWaiters.push(Int32(index))
       return
     }
+    if map.knowsUnwritten, readUnwritten(index) { return }
     if operations[index].isExclusive, !start.isReadOnly, map.isUnresolved(chunk) {
       retainRegions(index)
       // What is read will be written to the other legs: under protection, like every write.

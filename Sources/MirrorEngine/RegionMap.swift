@@ -11,6 +11,10 @@
 // 5. `possible` has every bit that is or may be on the disk of some online leg: a stale bit that is
 //    cleared in memory only would be back after a crash.
 // 6. `staleCounts` are the numbers of set stale bits, kept with every change.
+// 7. The word of an unwritten region is `unwritten` and nothing else: nobody reads what the legs
+//    hold there, so no leg lacks anything and none can differ. `setBits` leaves it alone.
+// 8. `possible` says of `unwritten` too where it may still stand: bit 14 in the newest copy of the
+//    page on some online leg, bit 13 (memory only) in the other copy. See UnwrittenPath.
 
 import Base
 import MirrorFormat
@@ -71,6 +75,11 @@ struct RegionMap: ~Copyable {
   private(set) var pendingWrites: [UInt16]
   private(set) var staleCounts = [Int](repeating: 0, count: LegSlot.count)
   private(set) var intentCount = 0
+  private(set) var unwrittenCount = 0
+  /// Some copy of some page held `unwritten` at the start: else nobody need look for it.
+  private(set) var knowsUnwritten = false
+  /// Pages that a write waits for, because a copy may still call a region of them unwritten.
+  private(set) var clearingPages: RegionBits
   var touched: RegionBits
   private(set) var unresolved: RegionBits
   /// Pages whose words differ from what was last made durable.
@@ -82,16 +91,24 @@ struct RegionMap: ~Copyable {
     precondition(words.count == regions, "a map has one word per region")
     self.layout = layout
     regionShift = UInt64(layout.regionBytes.trailingZeroBitCount)
-    self.words = words
+    self.words = words.map { $0 & RegionWord.unwritten != 0 ? RegionWord.unwritten : $0 }
     durable = Array(repeating: 0, count: regions)
     staged = Array(repeating: 0, count: regions)
-    possible = Array(repeating: UInt16.max, count: regions)
+    possible = Array(
+      repeating: ~(RegionWord.unwritten | RegionMap.unwrittenInOtherCopy), count: regions)
     pendingWrites = Array(repeating: 0, count: regions)
     touched = RegionBits(regions: regions)
     unresolved = RegionBits(regions: regions)
     dirtyPages = RegionBits(regions: layout.pageCount)
+    clearingPages = RegionBits(regions: layout.pageCount)
     pageInFlight = Array(repeating: false, count: layout.pageCount)
-    for word in words {
+    for region in self.words.indices {
+      let word = self.words[region]
+      if word & RegionWord.unwritten != 0 {
+        unwrittenCount += 1
+        knowsUnwritten = true
+        possible[region] |= RegionWord.unwritten | RegionMap.unwrittenInOtherCopy
+      }
       if word & RegionWord.intent != 0 { intentCount += 1 }
       var stale = LegSet(bits: UInt8(truncatingIfNeeded: word))
       while let slot = stale.popFirst() { staleCounts[slot.index] += 1 }
@@ -155,7 +172,7 @@ struct RegionMap: ~Copyable {
   mutating func setBits(_ bits: UInt16, in region: Int) {
     let old = words[region]
     let new = old | bits
-    guard new != old else { return }
+    guard new != old, old & RegionWord.unwritten == 0 else { return }
     words[region] = new
     dirtyPages.insert(page(of: region))
     if (old ^ new) & RegionWord.intent != 0 { intentCount += 1 }
@@ -217,6 +234,7 @@ struct RegionMap: ~Copyable {
   mutating func require(_ bits: UInt16, in range: ByteRange) -> Bool {
     var isDurable = true
     for region in regions(of: range) {
+      precondition(!isUnwritten(region), "nothing protects an unwritten region, or needs to")
       setBits(bits, in: region)
       guard !isDurableBits(bits, in: region) else { continue }
       dirtyPages.insert(page(of: region))
@@ -254,6 +272,7 @@ struct RegionMap: ~Copyable {
     for region in regions(ofPage: page) {
       durable[region] = words[region]
       possible[region] = words[region]
+      if isUnwritten(region) { possible[region] |= RegionMap.unwrittenInOtherCopy }
     }
   }
 
@@ -273,9 +292,11 @@ struct RegionMap: ~Copyable {
     precondition(pageInFlight[page], "only an image in flight can be committed")
     for region in regions(ofPage: page) {
       durable[region] = staged[region]
-      possible[region] = staged[region]
+      // What may have been the newest copy until now may be the other one from now on.
+      possible[region] = staged[region] | (possible[region] & RegionWord.unwritten) >> 1
     }
     pageInFlight[page] = false
+    if clearingPages.contains(page), !hasClearing(page) { clearingPages.remove(page) }
   }
 
   /// Nobody knows whether the image reached the disk: what counts is what is in both.
@@ -284,5 +305,84 @@ struct RegionMap: ~Copyable {
     for region in regions(ofPage: page) { durable[region] &= staged[region] }
     pageInFlight[page] = false
     dirtyPages.insert(page)
+  }
+}
+
+// MARK: - Unwritten regions
+
+extension RegionMap {
+  /// In `possible` only: the older copy of the page may call the region unwritten.
+  static var unwrittenInOtherCopy: UInt16 { RegionWord.unwritten >> 1 }
+
+  private static var unwrittenAnywhere: UInt16 { RegionWord.unwritten | unwrittenInOtherCopy }
+
+  /// Whether the region was never written: it reads as zeros, and no leg lacks anything of it.
+  func isUnwritten(_ region: Int) -> Bool { words[region] & RegionWord.unwritten != 0 }
+
+  /// The longest prefix of `range` whose regions are all unwritten, or all not.
+  func uniformPrefix(_ range: ByteRange) -> ByteRange {
+    guard unwrittenCount > 0 else { return range }
+    let span = regions(of: range)
+    let isFirst = isUnwritten(span.lowerBound)
+    for region in span where isUnwritten(region) != isFirst {
+      return ByteRange(
+        offset: range.offset, count: self.range(of: region).offset - range.offset)
+    }
+    return range
+  }
+
+  /// The first run of unwritten regions that `range` touches.
+  func unwrittenRun(in range: ByteRange) -> ByteRange? {
+    guard unwrittenCount > 0 else { return nil }
+    let span = regions(of: range)
+    guard let first = span.first(where: { isUnwritten($0) }) else { return nil }
+    var last = first
+    while last < span.upperBound, isUnwritten(last + 1) { last += 1 }
+    let begin = self.range(of: first).offset
+    return ByteRange(offset: begin, count: self.range(of: last).end - begin)
+  }
+
+  /// Bytes of all unwritten regions.
+  var unwrittenBytes: UInt64 {
+    let full = UInt64(unwrittenCount) << regionShift
+    guard let last = words.indices.last, isUnwritten(last) else { return full }
+    return full - (layout.regionBytes - range(of: last).count)
+  }
+
+  /// The region is zeros now on every leg that is not in `lacking`: those are stale from the same
+  /// word on.
+  mutating func clearUnwritten(_ region: Int, lacking: LegSet) {
+    precondition(isUnwritten(region), "only an unwritten region can cease to be one")
+    words[region] = 0
+    unwrittenCount -= 1
+    dirtyPages.insert(page(of: region))
+    setBits(UInt16(lacking.bits), in: region)
+  }
+
+  /// Some copy of this page on an online leg calls regions unwritten; which, nobody knows.
+  mutating func suspectUnwritten(page: Int) {
+    knowsUnwritten = true
+    for region in regions(ofPage: page) { possible[region] |= RegionMap.unwrittenAnywhere }
+  }
+
+  /// Whether no copy of any online leg's log can call a region of `range` unwritten any more; if
+  /// not, the pages are to be written.
+  mutating func requireWritten(_ range: ByteRange) -> Bool {
+    guard knowsUnwritten else { return true }
+    var isWritten = true
+    for region in regions(of: range) where possible[region] & RegionMap.unwrittenAnywhere != 0 {
+      dirtyPages.insert(page(of: region))
+      clearingPages.insert(page(of: region))
+      isWritten = false
+    }
+    return isWritten
+  }
+
+  private func hasClearing(_ page: Int) -> Bool {
+    for region in regions(ofPage: page)
+    where !isUnwritten(region) && possible[region] & RegionMap.unwrittenAnywhere != 0 {
+      return true
+    }
+    return false
   }
 }

@@ -48,6 +48,8 @@ public struct MirrorSnapshot: Sendable {
   public var dirtyRegions: Int
   /// Regions whose legs may differ after a crash.
   public var unresolvedRegions: Int
+  /// Bytes of regions that were never written: they read as zeros without I/O.
+  public var unwrittenBytes: UInt64
   /// Share of bytes that every member has in sync, 0...100.
   public var syncPercent: Double
   /// Copying is going on (or paused).
@@ -116,7 +118,7 @@ extension Engine {
     let size = Double(start.layout.sizeBytes)
     return MirrorSnapshot(
       legs: members, generation: membership.lineage.current, dirtyRegions: map.intentCount,
-      unresolvedRegions: map.unresolved.count,
+      unresolvedRegions: map.unresolved.count, unwrittenBytes: map.unwrittenBytes,
       syncPercent: 100 * (1 - Double(notInSync) / size),
       isResyncRunning: copier.isRunning, isResyncPaused: copier.isPaused,
       resyncBytesDone: copier.bytesDone,

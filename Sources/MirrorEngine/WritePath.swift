@@ -17,6 +17,11 @@ extension Engine {
       labelWaiters.push(Int32(index))
       return
     }
+    if operations[index].isPreparing {
+      startPreparing(index)
+      return
+    }
+    if map.unwrittenCount > 0, writeUnwritten(index) { return }
     guard map.isCovered(operations[index].chunk, by: online) else {
       // An offline leg may hold the only good copy of a region: it shall not be marked stale for
       // a write that nobody could be answered for.
@@ -24,7 +29,9 @@ extension Engine {
       return
     }
     retainRegions(index)
-    guard requireBits(protection, in: operations[index].chunk) else {
+    let isProtected = requireBits(protection, in: operations[index].chunk)
+    // Also with a log in memory: the map on the disk must not call unwritten what is written.
+    guard map.requireWritten(operations[index].chunk), isProtected else {
       park(index, .awaitingLog)
       return
     }
@@ -140,6 +147,10 @@ extension Engine {
 
   /// All legs have answered, or were failed: who has the write, who goes offline, what is told.
   mutating func decideWrite(_ index: Int) {
+    if operations[index].isPreparing {
+      zeroesDecided(index)
+      return
+    }
     let operation = operations[index]
     var failed = operation.failed
     suspects = suspects.subtracting(failed)
@@ -200,6 +211,7 @@ extension Engine {
   /// where several legs may be read, now or by the labels after a crash, they may differ.
   mutating func failChunk(_ index: Int, error: Int32) {
     operations[index].error = error
+    operations[index].isPreparing = false
     if !operations[index].isInternal, operations[index].isExclusive,
       !operations[index].written.union(operations[index].failed).isEmpty
     {

@@ -11,10 +11,14 @@ public struct LegMap: Equatable, Sendable {
   /// The words of each page's newest valid copy; 0 where none is valid.
   public private(set) var words: [UInt16]
 
+  /// Pages of which a valid copy, the newest or the other one, has an unwritten region.
+  public private(set) var unwrittenPages: [Bool]
+
   /// A map of which nothing was read yet.
   public init(layout: Layout) {
     copy0 = Array(repeating: .invalid, count: layout.pageCount)
     copy1 = copy0
+    unwrittenPages = Array(repeating: false, count: layout.pageCount)
     words = Array(repeating: 0, count: layout.regionCount)
   }
 
@@ -23,6 +27,11 @@ public struct LegMap: Equatable, Sendable {
 
   /// Both copies of a page.
   public func copies(page: Int) -> (PageCopy, PageCopy) { (copy0[page], copy1[page]) }
+
+  /// Whether both copies of a page are valid.
+  public func hasBothCopies(page: Int) -> Bool {
+    if case (.valid, .valid) = copies(page: page) { true } else { false }
+  }
 
   /// The newest valid copy of a page and its sequence; nil if neither is valid.
   public func newest(page: Int) -> (copy: Int, sequence: UInt64)? {
@@ -41,6 +50,7 @@ public struct LegMap: Equatable, Sendable {
     } else {
       copy1[page] = .valid(sequence: sequence)
     }
+    if RegionMapPage.hasUnwritten(bytes) { unwrittenPages[page] = true }
     guard let after = newest(page: page), after.copy == copy else { return }
     RegionMapPage.readWords(bytes, into: &words, firstWord: page * Layout.wordsPerPage)
   }

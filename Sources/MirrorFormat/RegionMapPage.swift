@@ -67,4 +67,15 @@ public struct RegionMapPage: Sendable {
       into[firstWord + index] = bytes.littleEndianUInt16(at: headerBytes + 2 * index)
     }
   }
+
+  /// Whether some region of the page is unwritten.
+  /// - Precondition: `bytes` is a page that `decodeHeader` accepted.
+  public static func hasUnwritten(_ bytes: RawSpan) -> Bool {
+    precondition(bytes.byteCount == Layout.pageBytes, "a page has 4096 bytes")
+    for offset in stride(from: headerBytes, to: Layout.pageBytes, by: 2)
+    where bytes.littleEndianUInt16(at: offset) & RegionWord.unwritten != 0 {
+      return true
+    }
+    return false
+  }
 }

@@ -48,6 +48,10 @@ extension Reactor {
         unsafe memcpy(target, scratch.base + scratchOffset, count)
       }
       done.append(FinishedIO(token: token, error: 0))
+    case .fillZeros(let owner, let requestOffset, let count):
+      let target = unsafe UnsafeMutableRawPointer(
+        bitPattern: requestAddress(requests.slot(of: owner), requestOffset, count))
+      if let target = unsafe target { unsafe memset(target, 0, Int(count)) }
     case .reply(let token, let error): reply(requests.slot(of: token), error: error)
     case .replaceBuffer(let token): replaceBuffer(requests.slot(of: token))
     case .release(let token): release(requests.slot(of: token))

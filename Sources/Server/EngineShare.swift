@@ -184,6 +184,7 @@ final class EngineShare: Sendable {
     case .merge(let owner, _, _, _): Token.reactor(of: owner)
     case .mergeZeros(let owner, _, _): Token.reactor(of: owner)
     case .deliver(_, let owner, _, _, _): Token.reactor(of: owner)
+    case .fillZeros(let owner, _, _): Token.reactor(of: owner)
     case .reply(let token, _): Token.reactor(of: token)
     case .replaceBuffer(let token): Token.reactor(of: token)
     case .release(let token): Token.reactor(of: token)

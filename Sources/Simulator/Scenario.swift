@@ -59,6 +59,8 @@ public struct Scenario: Sendable {
   public var hasPauses: Bool
   /// Zeroes and trims among the writes.
   public var hasZeroes: Bool
+  /// No region was ever written; the legs hold garbage there, each another one.
+  public var hasUnwritten: Bool
   /// Mean time between two commands or faults, in nanoseconds.
   public var unrestNanoseconds: UInt64
 
@@ -93,6 +95,9 @@ public struct Scenario: Sendable {
     hasStops = random.chance(1, in: 4)
     hasPauses = random.chance(1, in: 2)
     hasZeroes = random.chance(2, in: 3)
+    // From a generator of its own: what older seeds draw stays what it was.
+    var lazy = PRNG(seed: seed ^ 0x6c61_7a79)
+    hasUnwritten = !startsStale && lazy.chance(1, in: 4)
     unrestNanoseconds = [5, 50, 500, 3000][Int(random.below(4))] * Nanoseconds.millisecond
   }
 

@@ -38,6 +38,8 @@ extension World {
       buffers[requests[slot].buffer].replaceSubrange(
         first..<first + count, with: fromScratch(at: scratchOffset, count: count))
       engine.completed(token, error: 0, now: now)
+    case .fillZeros(let owner, let requestOffset, let count):
+      store([UInt8](repeating: 0, count: Int(count)), of: owner, at: Int(requestOffset))
     case .replaceBuffer(let token): replaceBuffer(token)
     case .reply(let token, let error):
       if mutation == .loseReply, random.chance(1, in: 100) { return }
@@ -232,6 +234,17 @@ extension World {
         leg.flushFailed(mark: item.mark, &random)
       }
     }
+  }
+
+  /// Bytes that come from no leg into a request's buffer.
+  private func store(_ bytes: [UInt8], of owner: RequestToken, at first: Int) {
+    guard let slot = slot(of: owner) else { return }
+    let buffer = requests[slot].buffer
+    guard buffer >= 0, first + bytes.count <= buffers[buffer].count else {
+      fail("zeros beyond the request's buffer")
+      return
+    }
+    buffers[buffer].replaceSubrange(first..<first + bytes.count, with: bytes)
   }
 
   private func store(_ bytes: [UInt8], of item: PendingIO) {

@@ -18,12 +18,15 @@ extension World {
         legId: legId, state: .online, isSyncing: scenario.startsStale && slot > 0)
       let isGarbage = scenario.startsStale && slot > 0
       legs[slot] = SimulatedLeg(
-        legId: legId, layout: layout, fill: isGarbage ? Pattern.garbage : 0)
+        legId: legId, layout: layout,
+        fill: scenario.hasUnwritten
+          ? Pattern.garbage ^ UInt8(slot + 1) : isGarbage ? Pattern.garbage : 0)
     }
     var stale: UInt16 = 0
     if scenario.startsStale {
       for slot in 1..<scenario.legCount { stale |= 1 << UInt16(slot) }
     }
+    if scenario.hasUnwritten { stale = RegionWord.unwritten }
     let words = [UInt16](repeating: stale, count: layout.regionCount)
     let first = Generation(
       counter: 1, id: Identifier(high: random.next(), low: random.next()))

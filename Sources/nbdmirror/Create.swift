@@ -42,9 +42,10 @@ struct Create: ParsableCommand {
     help: ArgumentHelp(
       "What the data is at first.",
       discussion: """
-        auto: zeros where they cost nothing (new files, holes), else as sync. \
+        auto: zeros where they cost nothing (new files, holes), else as lazy. \
+        zero: zeros are written to all PVs now. \
+        lazy: the mirror reads as zeros; the server zeroes a region at its first write. \
         sync: the first PV's data is kept and copied to the others by the server. \
-        zero: zeros are written. \
         assume-clean: all PVs hold the same data already.
         """))
   var content: PVInitialContent = .auto
@@ -88,9 +89,14 @@ struct Create: ParsableCommand {
         + "\(ByteSize(bytes: layout.regionBytes).text), set \(label.setId)")
     for (index, path) in pv.enumerated() {
       let isStale = outcome.stale.bits & (1 << UInt8(index)) != 0
+      let unused = outcome.unusedBytes[index]
       print(
         "leg \(index): \(path)\(outcome.newFiles.contains(path) ? " (new file)" : ""), "
-          + (isStale ? "to be copied by the server" : "in sync"))
+          + (isStale ? "to be copied by the server" : "in sync")
+          + (unused > 0 ? ", \(unused) bytes at its end stay unused" : ""))
+    }
+    if outcome.isUnwritten {
+      print("the mirror reads as zeros; the server zeroes each region at its first write")
     }
   }
 }

@@ -69,7 +69,8 @@ final class MirrorAdapter: MirrorController, MirrorObserver, Sendable {
       state: MirrorAdapter.state(of: snapshot), syncPercent: snapshot.syncPercent,
       generation: snapshot.generation.counter, regionSize: facts.layout.regionBytes,
       dirtyRegions: UInt64(snapshot.dirtyRegions),
-      unresolvedRegions: UInt64(snapshot.unresolvedRegions), readPolicy: facts.readPolicy,
+      unresolvedRegions: UInt64(snapshot.unresolvedRegions),
+      unwrittenBytes: snapshot.unwrittenBytes, readPolicy: facts.readPolicy,
       uptimeSeconds: (monotonicNanoseconds() - startedNanoseconds) / Nanoseconds.second,
       legs: legs, resync: CopyText.resync(snapshot), scrub: CopyText.scrub(snapshot.scrub))
   }

@@ -34,6 +34,10 @@ enum StatusText {
         "Recovery: \(mirror.unresolvedRegions) regions of \(Quantity.bytes(mirror.regionSize))"
         + " left to make equal after an unclean stop\n"
     }
+    if mirror.unwrittenBytes > 0 {
+      text +=
+        "Unwritten: \(Quantity.bytes(mirror.unwrittenBytes)), zeroed on all legs at the first write\n"
+    }
     text += scrub(mirror.scrub)
     let advice = advice(mirror).map { Table.wrapped("! " + $0, width: width, indent: 2) }
     return text + (advice.isEmpty ? "" : "\n" + advice.joined())

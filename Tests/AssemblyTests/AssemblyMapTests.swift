@@ -79,10 +79,36 @@ struct AssemblyMapTests {
     let old = mirror.map(invalidNewest: [0]) { $0[5] = 0x4000 }
     let map = try elect(mirror, [0], maps: [0: old])
     #expect(map.uncertainPages == 1 && map.lostPages == 0)
-    // Unwritten is forgotten: the lost copy may have cleared it.
-    #expect(map.words[..<2032].allSatisfy { $0 == intent | 2 })
+    // Unwritten stays: data is written only when no copy has the bit any more.
+    #expect(map.words[5] == RegionWord.unwritten && map.unwrittenRegions == 1)
+    #expect(map.words[..<2032].indices.allSatisfy { $0 == 5 || map.words[$0] == intent | 2 })
     #expect(map.words[2032...].allSatisfy { $0 == 0 })
     #expect(map.pagesToRewrite == [0])
+  }
+
+  @Test(
+    "the newest image decides what is unwritten; pages of which an older copy says so are named")
+  func unwrittenByNewest() throws {
+    let mirror = try TestMirror(legs: 2)
+    let older = mirror.map { $0[2100] = 0x4000 }
+    let newer = mirror.map(sequence: 5) { $0[9] = 0x4000 | 0x8000 | 2 }
+    let map = try elect(mirror, [0, 1], maps: [0: older, 1: newer])
+    #expect(map.words[9] == RegionWord.unwritten && map.words[2100] == 0)
+    #expect(map.unwrittenRegions == 1 && map.unwrittenPages == [true, true])
+    #expect(map.regionsWithIntent == 0 && map.pagesToRewrite == [0, 1])
+    let none = try elect(mirror, [0, 1], maps: [0: mirror.map(), 1: mirror.map()])
+    #expect(none.unwrittenPages == [false, false])
+    // Equally new and different: who says that it is written is right.
+    let same = try elect(mirror, [0, 1], maps: [0: older, 1: mirror.map()])
+    #expect(same.words[2100] == intent && same.conflictingPages == 1)
+  }
+
+  @Test("a page that is lost on all legs is not unwritten any more")
+  func unwrittenLost() throws {
+    let mirror = try TestMirror(legs: 1)
+    let lost = mirror.map(lost: [0]) { $0[5] = 0x4000 }
+    let map = try elect(mirror, [0], maps: [0: lost])
+    #expect(map.words[5] == intent && map.unwrittenRegions == 0 && map.lostPages == 1)
   }
 
   @Test("one leg with both copies makes the page certain")
@@ -152,6 +178,9 @@ struct AssemblyMapTests {
     mirror.labels[1].isClean = false
     let crashed = try elect(mirror, [0, 1], maps: maps)
     #expect(crashed.words.allSatisfy { $0 == intent | 2 }, "a syncing leg is stale everywhere")
+    let lazy = mirror.map { $0[2] = 0x4000 }
+    let kept = try elect(mirror, [0, 1], maps: [0: lazy, 1: lazy])
+    #expect(kept.words[2] == RegionWord.unwritten && kept.words[3] == intent | 2)
   }
 
   @Test("a leg whose history was given up is stale everywhere")

@@ -18,7 +18,8 @@ struct SchemaTests {
     #expect(
       Set(mirror.keys) == [
         "name", "setId", "size", "state", "syncPercent", "generation", "regionSize",
-        "dirtyRegions", "unresolvedRegions", "readPolicy", "uptimeSeconds", "legs", "resync",
+        "dirtyRegions", "unresolvedRegions", "unwrittenBytes", "readPolicy", "uptimeSeconds",
+        "legs", "resync",
         "scrub",
       ])
     let resync = try #require(mirror["resync"] as? [String: Any])

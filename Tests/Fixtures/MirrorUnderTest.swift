@@ -47,17 +47,20 @@ public func withMirror(
 ///
 /// - Parameters:
 ///   - paths: the PVs; a path without a file becomes a sparse file.
-///   - size: the exported size, as `create --size` takes it.
+///   - size: the exported size, as `create --size` takes it; nil: what the smallest PV holds.
+///   - options: more for `create`.
 ///   - directory: an existing directory for the sockets and logs.
 ///   - body: the test. The server is not started yet.
 /// - Throws: what `body` throws; `FixtureError` when `create` fails.
 public func withMirror(
-  on paths: [String], size: String, directory: String,
+  on paths: [String], size: String?, options: [String] = [], directory: String,
   _ body: (MirrorUnderTest) async throws -> Void
 ) async throws {
   let mirror = try MirrorUnderTest(paths: paths, directory: directory)
   defer { mirror.end() }
-  let created = try await run([mirror.binary, "create", mirror.name] + paths + ["--size", size])
+  let sizes = size.map { ["--size", $0] } ?? []
+  let created = try await run(
+    [mirror.binary, "create", mirror.name] + paths + sizes + options)
   guard created.status == 0 else { throw FixtureError("create failed: \(created)") }
   try await body(mirror)
 }

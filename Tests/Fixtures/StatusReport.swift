@@ -46,6 +46,8 @@ public struct StatusReport: Decodable, Sendable {
   public let dirtyRegions: UInt64
   /// Regions whose legs may differ since a crash.
   public let unresolvedRegions: UInt64
+  /// Bytes that were never written.
+  public let unwrittenBytes: UInt64
   /// The configured legs.
   public let legs: [Leg]
   /// The resync.

@@ -30,6 +30,8 @@ final class EngineDriver {
   /// Deliveries are handed back by the test.
   var deliversLater = false
   var undelivered: [IOToken] = []
+  /// By request: what was zeroed of its buffer.
+  var filled: [UInt64: [ByteRange]] = [:]
   var idle: [LegSlot] = []
   var events: [MirrorEvent] = []
   /// What a read into scratch memory finds.
@@ -39,6 +41,7 @@ final class EngineDriver {
   init(
     legs: Int = 2, regions: Int = 8, regionBytes: UInt64 = 1 << 20, logKind: LogKind = .disk,
     words: [UInt16]? = nil, absent: [Int: MemberState] = [:], isReadOnly: Bool = false,
+    unwrittenPages: [Bool] = [],
     change: (inout EngineStart) -> Void = { _ in }
   ) throws {
     layout = try Layout.plan(
@@ -64,6 +67,7 @@ final class EngineDriver {
       needsGeneration: !absent.isEmpty, createdSeconds: 0, resyncMinBytesPerSecond: 0,
       resyncMaxBytesPerSecond: 0, seed: 42)
     start.isReadOnly = isReadOnly
+    start.unwrittenPages = unwrittenPages
     start.readPolicy = .roundRobin
     start.isHedging = false
     change(&start)
@@ -127,6 +131,8 @@ final class EngineDriver {
       } else {
         engine.completed(token, error: 0, now: now)
       }
+    case .fillZeros(let owner, let offset, let count):
+      filled[owner.raw, default: []].append(ByteRange(offset: offset, count: count))
     case .replaceBuffer(let token): replaced.insert(token.raw)
     case .reply(let token, let error):
       #expect(replies[token.raw] == nil, "a request is answered once")

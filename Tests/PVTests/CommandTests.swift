@@ -36,6 +36,23 @@ struct CommandTests {
     #expect(explained.status == 0 && explained.output.hasSuffix("the mirror would start\n"))
   }
 
+  @Test("create says what stays unused of larger PVs, and that a lazy mirror reads as zeros")
+  func createTells() throws {
+    _ = try folder.file("a", bytes: 4 << 20)
+    _ = try folder.file("b", bytes: 6 << 20)
+    let created = try Run.nbdmirror("create", "demo", first, second, "--init", "lazy")
+    #expect(created.status == 0 && created.errors == "")
+    let lines = created.output.split(separator: "\n").dropFirst().map(String.init)
+    #expect(
+      lines == [
+        "leg 0: \(first), in sync",
+        "leg 1: \(second), in sync, 2097152 bytes at its end stay unused",
+        "the mirror reads as zeros; the server zeroes each region at its first write",
+      ])
+    let explained = try Run.nbdmirror("explain", first, second)
+    #expect(explained.output.contains("2 regions were never written: they read as zeros"))
+  }
+
   @Test("examine --json has the fields of the contract; several PVs are an array")
   func examineJSON() throws {
     _ = try Run.nbdmirror("create", "demo", first, second, "--size", "10M", "--init", "sync")

@@ -110,6 +110,24 @@ struct PVCreationTests {
     #expect(refused(creation("exact", size: 1 << 20)) == nil)
   }
 
+  @Test("what larger PVs have beyond the mirror's size is told, to the byte")
+  func unusedBytes() throws {
+    _ = try folder.file("small", bytes: 4 << 20)
+    _ = try folder.file("large", bytes: (9 << 20) + 17)
+    let outcome = try creation("large", "small", "new").run(createdSeconds: 1)
+    #expect(outcome.labels[0].layout.pvBytes == 4 << 20)
+    #expect(outcome.unusedBytes == [(5 << 20) + 17, 0, 0])
+  }
+
+  @Test("storage for a lazy mirror is not taken in advance: its first writes would give it back")
+  func lazyPreallocated() throws {
+    var wish = creation("a", size: 1 << 20)
+    wish.content = .lazy
+    wish.isPreallocated = true
+    #expect(refused(wish)?.contains("exclude each other") == true)
+    #expect(try FileManager.default.contentsOfDirectory(atPath: folder.path).isEmpty)
+  }
+
   @Test("an empty file gets its size like a new one")
   func emptyFile() throws {
     _ = try folder.file("empty", bytes: 0)
@@ -171,7 +189,7 @@ struct PVCreationTests {
     let old = [UInt8](repeating: 7, count: 4096)
     for (content, stale, isKept) in [
       (PVInitialContent.auto, 0, false), (.sync, 2, true), (.zero, 0, false),
-      (.assumeClean, 0, true),
+      (.assumeClean, 0, true), (.lazy, 0, true),
     ] {
       let first = "\(content)0"
       _ = try folder.file(first, bytes: 6 << 20, content: old, offset: 4 << 20)
@@ -181,8 +199,10 @@ struct PVCreationTests {
       let outcome = try creation.run(createdSeconds: 1)
       #expect(outcome.stale.bits == UInt8(stale), "\(content)")
       #expect(outcome.labels[0].members.map(\.isSyncing).filter { $0 }.count == stale / 2)
-      #expect(try words(first) == [UInt16(stale)])
-      #expect(try words("\(content)1") == [UInt16(stale)])
+      #expect(outcome.isUnwritten == (content == .lazy))
+      let word = content == .lazy ? RegionWord.unwritten : UInt16(stale)
+      #expect(try words(first) == [word])
+      #expect(try words("\(content)1") == [word])
       let handle = try FileHandle(forReadingFrom: URL(fileURLWithPath: folder.at(first)))
       try handle.seek(toOffset: 4 << 20)
       let data = try #require(try handle.read(upToCount: 4096))

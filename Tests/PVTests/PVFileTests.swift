@@ -125,6 +125,32 @@ struct PVFileTests {
     #expect((0..<517).allSatisfy { foreign.newest(page: $0) == nil })
   }
 
+  private func words(_ path: String) throws -> Set<UInt16> {
+    let pv = try PVFile.open(path: path, access: .readOnly)
+    let label = try pv.readLabel().get().label
+    return Set(pv.readMap(layout: label.layout, setId: label.setId).words)
+  }
+
+  @Test("one PV with sectors of 4096 bytes: blocks of 4096", .enabled(if: LoopDevice.isPossible))
+  func mixedSectors() throws {
+    let small = try LoopDevice(file: folder.file("small", bytes: 16 << 20))
+    defer { small.detach() }
+    let large = try LoopDevice(file: folder.file("large", bytes: 24 << 20), sectorBytes: 4096)
+    defer { large.detach() }
+    let pv = try PVFile.open(path: large.path, access: .readOnly)
+    #expect(pv.logicalBlockBytes == 4096 && pv.isDirect)
+    var creation = PVCreation(name: "m", paths: [small.path, large.path])
+    let outcome = try creation.run(createdSeconds: 1)
+    #expect(outcome.labels.map(\.layout.blockBytes) == [4096, 4096])
+    #expect(outcome.labels[0].layout.sizeBytes == 14 << 20)
+    #expect(outcome.unusedBytes == [0, 8 << 20])
+    creation.isForced = true
+    creation.sizeBytes = (1 << 20) + 512
+    #expect(
+      failure { () throws(PVCreation.Failure) in _ = try creation.run(createdSeconds: 1) }
+        == .wish("1049088 bytes are not a multiple of the block of 4096 bytes"))
+  }
+
   @Test("a block device: size, sectors, exclusive use", .enabled(if: LoopDevice.isPossible))
   func blockDevice() throws {
     let file = try folder.file("disk", bytes: 16 << 20)
@@ -139,15 +165,23 @@ struct PVFileTests {
     #expect(try !pv.clear(ByteRange(offset: 0, count: 4096)))
   }
 
-  @Test("block devices are copied by the server, or zeroed", .enabled(if: LoopDevice.isPossible))
+  @Test(
+    "block devices are zeroed by the server, by create, or copied",
+    .enabled(if: LoopDevice.isPossible))
   func blockDevices() throws {
     let file = try folder.file(
       "disk", bytes: 16 << 20, content: [UInt8](repeating: 7, count: 4096), offset: 8 << 20)
     let device = try LoopDevice(file: file)
     defer { device.detach() }
     var creation = PVCreation(name: "m", paths: [folder.at("new"), device.path])
-    #expect(try creation.run(createdSeconds: 1).stale == LegSet(bits: 2))
+    let auto = try creation.run(createdSeconds: 1)
+    #expect(auto.stale == .none && auto.isUnwritten)
+    for path in creation.paths { #expect(try words(path) == [RegionWord.unwritten]) }
     creation.isForced = true
+    creation.content = .sync
+    let synced = try creation.run(createdSeconds: 1)
+    #expect(synced.stale == LegSet(bits: 2) && !synced.isUnwritten)
+    for path in creation.paths { #expect(try words(path) == [2]) }
     creation.content = .zero
     creation.paths = [device.path]
     #expect(try creation.run(createdSeconds: 1).stale == .none)
@@ -167,9 +201,9 @@ struct LoopDevice {
     do { return try Run.tool(losetup, ["-f"]).status == 0 } catch { return false }
   }()
 
-  init(file: String) throws {
+  init(file: String, sectorBytes: Int = 512) throws {
     let losetup = try #require(Run.find("losetup"))
-    let run = try Run.tool(losetup, ["-f", "--show", file])
+    let run = try Run.tool(losetup, ["-f", "--show", "--sector-size", "\(sectorBytes)", file])
     try #require(run.status == 0, "losetup: \(run.errors)")
     path = run.output.trimmingCharacters(in: .whitespacesAndNewlines)
   }
