@@ -145,10 +145,9 @@ struct ExhaustiveScenario: Sendable {
 
   private var operations: [ExhaustiveOperation] {
     (setup + steps).flatMap { step -> [ExhaustiveOperation] in
-      switch step {
-      case .run(let operations), .begin(let operations): operations
-      default: []
-      }
+      if case .run(let operations) = step { return operations }
+      if case .begin(let operations) = step { return operations }
+      return []
     }
   }
 
