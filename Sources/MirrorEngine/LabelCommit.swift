@@ -41,6 +41,9 @@ extension Engine {
     for index in 0..<LegSlot.count where map.staleCounts[index] > 0 {
       membership.stagedSyncing.insert(LegSlot(index))
     }
+    // What a joiner misses until this label is durable only memory knows with such a log: after a
+    // crash the label has to say that it may lack something.
+    if start.logKind == .core { membership.stagedSyncing = membership.stagedSyncing.union(joiners) }
     membership.stagedGeneration = membership.lineage.current.counter
     membership.stagedClean = membership.wantsClean
     membership.stagedMembers = memberTable(listing: targets)
@@ -74,7 +77,8 @@ extension Engine {
       }
       return Member(
         legId: leg.legId, state: isListed ? .online : leg.offlineState,
-        isWriteMostly: leg.isWriteMostly, isSyncing: isListed && map.staleCounts[index] > 0,
+        isWriteMostly: leg.isWriteMostly,
+        isSyncing: isListed && membership.stagedSyncing.contains(LegSlot(index)),
         isGivenUp: !isListed && leg.isGivenUp, replaces: leg.replaces, offlineSince: leg.ownFrom,
         offeredId: leg.offeredId)
     }
@@ -175,6 +179,8 @@ extension Engine {
     membership.isOpenRecorded = !membership.stagedClean
     membership.isCleanRecorded = membership.stagedClean
     var joined = membership.stagedJoining.intersection(membership.written)
+    // A joiner was called syncing whether it lacked something or not: the next label knows.
+    if start.logKind == .core, !joined.isEmpty { membership.needsCommit = true }
     while let leg = joined.popFirst() { finishJoin(leg) }
     if online != staged { membership.needsCommit = true }
     // One leg is left, and no start will ask another one: what it holds is the truth.

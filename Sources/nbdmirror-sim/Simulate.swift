@@ -27,7 +27,17 @@ struct Simulate: ParsableCommand {
   @Option(help: "How many of the last events are printed with a violation.")
   var events: Int = 50
 
+  @Option(help: "Run this exhaustive scenario instead, or `all`.")
+  var exhaustive: String?
+
+  @Option(help: "Only this crash of the scenario, as a violation names it.")
+  var at: String?
+
   func run() throws {
+    if let exhaustive {
+      try ExhaustiveCommand.run(exhaustive, at: at)
+      return
+    }
     let first = seed ?? UInt64.random(in: 0..<1 << 32)
     print("seeds from \(first) on")
     let begin = Simulate.seconds()
@@ -67,7 +77,7 @@ struct Simulate: ParsableCommand {
     if !failed.isEmpty { throw ExitCode(1) }
   }
 
-  private static func seconds() -> Double {
+  static func seconds() -> Double {
     var time = timespec()
     // The kernel fills the structure; it cannot fail for this clock.
     _ = unsafe clock_gettime(CLOCK_MONOTONIC, &time)

@@ -1,0 +1,175 @@
+// Scenarios after a crash, of degraded starts, and with the log in memory.
+
+import Base
+import MirrorFormat
+
+extension ExhaustiveCatalog {
+  private static func restart(
+    landed: LegSet = .none, cut: LegSet = .none, absent: LegSet = .none, isReadOnly: Bool = false
+  ) -> ExhaustiveStep {
+    .restart(
+      ExhaustiveRestart(landed: landed, cut: cut, absent: absent, isReadOnly: isReadOnly))
+  }
+
+  /// A crash in the midst of a write that has landed on some legs.
+  private static func interrupted(
+    landed: LegSet, absent: LegSet = .none, isReadOnly: Bool = false
+  ) -> [ExhaustiveStep] {
+    [
+      .run(.write(0, 1024)), .begin(.write(512, 1024)), .untilWriting,
+      restart(landed: landed, absent: absent, isReadOnly: isReadOnly),
+    ]
+  }
+
+  private static let leg0 = LegSet(LegSlot(0))
+  private static let leg1 = LegSet(LegSlot(1))
+  private static let leg2 = LegSet(LegSlot(2))
+
+  // MARK: Unresolved regions
+
+  static var unresolved: [ExhaustiveScenario] {
+    [
+      Scenario(
+        name: "unresolved: read", setup: interrupted(landed: leg1), steps: [.run(.read(0, 2048))],
+        depth: .two),
+      Scenario(
+        name: "unresolved: read, flush", setup: interrupted(landed: leg0),
+        steps: [.run(.read(512, 512)), .run(.flush)]),
+      Scenario(
+        name: "unresolved: write", setup: interrupted(landed: leg1),
+        steps: [.run(.write(512, 512)), .run(.read(0, 2048))]),
+      Scenario(
+        name: "unresolved: write a part of a sector", setup: interrupted(landed: leg1),
+        steps: [.run(.write(640, 128)), .run(.flush)]),
+      Scenario(
+        name: "unresolved: reads at once", setup: interrupted(landed: leg1),
+        steps: [.run([.read(512, 512), .read(0, 2048), .read(1024, 512)])]),
+      Scenario(
+        name: "unresolved: recovery", setup: interrupted(landed: leg1), steps: [.converge]),
+      Scenario(
+        name: "unresolved: a leg is failed", setup: interrupted(landed: leg1),
+        steps: [.fail(0), .run(.read(512, 512))]),
+      Scenario(
+        name: "unresolved: a leg fails the write-back", setup: interrupted(landed: leg0),
+        steps: [
+          .fault(ExhaustiveFault(leg: 1, target: .dataWrite, remains: .firstSector)),
+          .run(.read(512, 1024)), .run(.read(0, 2048)),
+        ]),
+      Scenario(
+        name: "unresolved: the source fails the read", setup: interrupted(landed: leg1),
+        steps: [
+          .fault(ExhaustiveFault(leg: 0, target: .dataRead)), .run(.read(512, 1024)),
+          .run(.read(0, 2048)),
+        ]),
+      Scenario(name: "unresolved: stop", setup: interrupted(landed: leg1), steps: [.stop]),
+      Scenario(
+        name: "unresolved: three legs", legCount: 3, setup: interrupted(landed: leg1),
+        steps: [.run(.read(512, 512)), .run(.write(1024, 512))]),
+      Scenario(
+        name: "unresolved: three legs, one is failed", legCount: 3,
+        setup: interrupted(landed: leg2), steps: [.fail(0), .run(.read(512, 512))]),
+      Scenario(
+        name: "unresolved: crash once more", setup: interrupted(landed: leg1),
+        steps: [
+          .begin(.read(512, 512)), .untilWriting, restart(landed: leg0), .run(.read(512, 512)),
+        ]),
+      Scenario(
+        name: "unresolved: read-only", setup: interrupted(landed: leg1),
+        steps: [restart(isReadOnly: true), .run(.read(0, 2048)), restart(), .run(.read(0, 2048))]),
+    ]
+  }
+
+  // MARK: Degraded starts
+
+  static var starts: [ExhaustiveScenario] {
+    [
+      Scenario(
+        name: "degraded start, read", setup: [.run(.write(0, 512))],
+        steps: [restart(absent: leg1), .run(.read(0, 512))]),
+      Scenario(
+        name: "degraded start, write, flush", setup: [.run(.write(0, 512)), restart(absent: leg0)],
+        steps: [.run(.write(0, 512)), .run(.flush)]),
+      Scenario(
+        name: "degraded start with regions unresolved",
+        setup: interrupted(landed: leg1, absent: leg0),
+        steps: [.run(.read(512, 512)), .run(.write(512, 512))]),
+      Scenario(
+        name: "the missing leg is there again",
+        setup: interrupted(landed: leg1, absent: leg0) + [.run(.write(0, 512))],
+        steps: [restart(), .run(.read(0, 2048)), .converge]),
+      Scenario(
+        name: "the missing leg is there again, nothing was written",
+        setup: interrupted(landed: leg0, absent: leg1),
+        steps: [restart(), .run(.write(512, 512)), .converge]),
+      Scenario(
+        name: "the missing leg is brought in while a write is inside",
+        setup: [.run(.write(0, 512)), restart(absent: leg1), .run(.write(0, 512))],
+        steps: [.begin(.write(0, 1024)), .untilWriting, .readd(1), .run(.flush)]),
+      Scenario(
+        name: "three legs, one after the other is missing", legCount: 3,
+        setup: [
+          .run(.write(0, 512)), restart(absent: leg2), .run(.write(512, 512)), .run(.flush),
+        ],
+        steps: [restart(absent: leg1), .run(.write(0, 512)), restart(), .converge]),
+      Scenario(
+        name: "read-only start without a leg", setup: [.run(.write(0, 512))],
+        steps: [restart(absent: leg1, isReadOnly: true), .run(.read(0, 512))]),
+      Scenario(
+        name: "the power fails after a write, start", setup: [.run(.write(0, 1024))],
+        steps: [restart(cut: leg1), .run(.read(0, 1024)), .run(.write(512, 512))]),
+      Scenario(name: "first synchronization", startsStale: true, steps: [.converge]),
+      Scenario(
+        name: "first synchronization, write", startsStale: true,
+        steps: [.run([.write(0, 512), .write(r1 + 640, 128), .read(0, 512)]), .converge]),
+    ]
+  }
+
+  // MARK: Log in memory
+
+  static var core: [ExhaustiveScenario] {
+    [
+      Scenario(
+        name: "core: write, flush", logKind: .core, steps: [.run(.write(0, 512)), .run(.flush)]),
+      Scenario(
+        name: "core: two writes at once", logKind: .core,
+        steps: [.run([.write(0, 1024), .write(512, 1024)])], depth: .two),
+      Scenario(
+        name: "core: fail, write", logKind: .core, setup: [.run(.write(0, 512))],
+        steps: [.fail(1), .run(.write(0, 512)), .run(.flush)]),
+      Scenario(
+        name: "core: fail, write, readd", logKind: .core,
+        setup: [.fail(0), .run(.write(0, 512))],
+        steps: [.readd(0), .run(.write(0, 512)), .converge]),
+      Scenario(
+        name: "core: a leg fails a write", logKind: .core,
+        steps: [
+          .fault(ExhaustiveFault(leg: 0, target: .dataWrite, remains: .firstSector)),
+          .run(.write(0, 1024)), .run(.flush),
+        ]),
+      Scenario(
+        name: "core: after a crash, read, write", logKind: .core, setup: interrupted(landed: leg1),
+        steps: [.run(.read(512, 512)), .run(.write(512, 512))]),
+      Scenario(
+        name: "core: recovery", logKind: .core, setup: interrupted(landed: leg1),
+        steps: [.converge]),
+      Scenario(
+        name: "core: stop, start, write", logKind: .core, setup: [.run(.write(0, 512))],
+        steps: [.stop, restart(), .run(.write(0, 512))]),
+      Scenario(
+        name: "core: stop while a leg is stale", logKind: .core,
+        setup: [.fail(1), .run(.write(0, 512))], steps: [.stop, restart(), .readd(1), .converge]),
+      Scenario(
+        name: "core: degraded start, write, return", logKind: .core, setup: [.run(.write(0, 512))],
+        steps: [restart(absent: leg1), .run(.write(0, 512)), restart(), .converge]),
+      Scenario(
+        name: "core: add a leg", logKind: .core, setup: [.run(.write(0, 512))],
+        steps: [.add, .run(.write(0, 512)), .converge]),
+      Scenario(
+        name: "core: first synchronization", logKind: .core, startsStale: true,
+        steps: [.run(.write(0, 512)), .converge]),
+      Scenario(
+        name: "core: three legs, one is failed while it writes", legCount: 3, logKind: .core,
+        steps: [.begin(.write(0, 512)), .untilWriting, .fail(1)]),
+    ]
+  }
+}
