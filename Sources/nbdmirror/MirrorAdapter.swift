@@ -172,8 +172,10 @@ final class MirrorAdapter: MirrorController, MirrorObserver, Sendable {
     }
   }
 
-  /// Opens the PV of an offline leg and brings it back.
-  private func readd(_ slot: LegSlot, path: String, force: Bool) throws(ControlError) {
+  /// Brings an offline leg back on its PV: `opened`, else the one at `path`.
+  private func readd(
+    _ slot: LegSlot, path: String, opened: PVFile? = nil, force: Bool
+  ) throws(ControlError) {
     let what = "leg \(slot) cannot come back"
     let isOffline = server.withEngine { engine in
       engine.snapshot().legs.contains {
@@ -182,7 +184,8 @@ final class MirrorAdapter: MirrorController, MirrorObserver, Sendable {
     }
     guard isOffline else { throw CommandText.error(what, .notOffline) }
     guard files.waitUntilFree(slot) else { throw CommandText.error(what, .ioInFlight) }
-    let file = try open(path)
+    let file: PVFile
+    if let opened { file = opened } else { file = try open(path) }
     try checkGeometry(file)
     guard case .success(let elected) = file.readLabel(), elected.label.setId == facts.setId else {
       throw ControlError(
@@ -258,9 +261,8 @@ final class MirrorAdapter: MirrorController, MirrorObserver, Sendable {
         "\(file.path) carries a label of this mirror that the mirror does not know: "
           + "erase it first (wipefs does not know our label; dd the first 2 MiB)")
     }
-    let path = file.path
-    _ = consume file  // Gives the lock back for the second opening.
-    try readd(member.slot, path: path, force: false)
+    // The open file goes on: its lock would refuse a second opening.
+    try readd(member.slot, path: file.path, opened: file, force: false)
     return member.slot.index
   }
 
