@@ -12,12 +12,6 @@ import Testing
 @Suite(.serialized)
 enum Crash {}
 
-/// The seed of this run: NBDMIRROR_SEED, else a fresh one. A failed test prints it.
-private func seedOfThisRun() -> UInt32 {
-  let fromOutside = ProcessInfo.processInfo.environment["NBDMIRROR_SEED"].flatMap { UInt32($0) }
-  return fromOutside ?? UInt32.random(in: 1...999_999)
-}
-
 extension Crash {
   struct Kill {
     @Test(
@@ -29,7 +23,7 @@ extension Crash {
       var flushes = 0
       var recoveries = 0
       try await withMirror(size: "64M") { mirror in
-        var moments = SplitMix(state: UInt64(seed))
+        var moments = SplitMix(seed: UInt64(seed))
         let load = try VerifyingLoad(mirror, seed: seed, blocks: 8192, connections: 4)
         defer { load.end() }
         for round in 1...20 {
@@ -69,7 +63,7 @@ extension Crash {
       let seed = seedOfThisRun()
       print("kills in recovery: NBDMIRROR_SEED=\(seed)")
       try await withMirror(size: "64M") { mirror in
-        var moments = SplitMix(state: UInt64(seed))
+        var moments = SplitMix(seed: UInt64(seed))
         let load = try VerifyingLoad(mirror, seed: seed, blocks: 8192, connections: 4)
         defer { load.end() }
         for round in 1...4 {
@@ -101,7 +95,7 @@ extension Crash {
       let seed = seedOfThisRun()
       print("kills while degraded: NBDMIRROR_SEED=\(seed)")
       try await withMirror(size: "64M") { mirror in
-        var moments = SplitMix(state: UInt64(seed))
+        var moments = SplitMix(seed: UInt64(seed))
         let load = try VerifyingLoad(mirror, seed: seed, blocks: 8192, connections: 4)
         defer { load.end() }
         for round in 1...4 {
@@ -130,19 +124,5 @@ extension Crash {
         }
       }
     }
-  }
-}
-
-/// A small seeded generator (Steele, Lea, Flood: splitmix64), for the moments of the kills.
-struct SplitMix {
-  var state: UInt64
-
-  mutating func next(in range: ClosedRange<UInt64>) -> UInt64 {
-    state &+= 0x9e37_79b9_7f4a_7c15
-    var z = state
-    z = (z ^ (z >> 30)) &* 0xbf58_476d_1ce4_e5b9
-    z = (z ^ (z >> 27)) &* 0x94d0_49bb_1331_11eb
-    z ^= z >> 31
-    return range.lowerBound + z % (range.upperBound - range.lowerBound + 1)
   }
 }

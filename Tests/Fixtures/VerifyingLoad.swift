@@ -38,6 +38,15 @@ public final class VerifyingLoad {
     return (requests, flushes)
   }
 
+  /// Works until so many requests are answered, and waits for that.
+  ///
+  /// - Throws: `FixtureError` with what was wrong, when a reply was.
+  public func work(requests: Int) async throws {
+    try process.tell("work \(requests)")
+    let answer = try await process.answer(seconds: 120)
+    guard answer.hasPrefix("done ") else { throw FixtureError("the load saw: \(answer)") }
+  }
+
   /// Reads every block and checks it against what it may hold.
   ///
   /// - Returns: nil if every block is right, else what is wrong.
