@@ -141,7 +141,7 @@ private struct DifferentialRun {
   mutating func all() async throws {
     try await mirror.serve(setting.serving)
     try await must("trace 300")
-    for _ in 1...(4 * roundsOfThisRun(2)) {
+    for _ in 1...(3 * roundsOfThisRun(2)) {
       try await meanwhile("trace \(random.next(in: 300...1500))")
       if random.chance(60) { try await meanwhile("race \(random.next(in: 20...80))") }
       if random.chance(50) { try await must("compare") }

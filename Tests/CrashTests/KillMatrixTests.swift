@@ -37,10 +37,12 @@ private struct Tally: CustomStringConvertible {
   var killsInResync = 0
   var subsets = 0
   var recoveries = 0
+  var differences = 0
 
   var description: String {
     "\(requests) requests, \(commands) leg commands, \(killsInResync) kills in a resync, "
-      + "\(subsets) starts of a subset, \(recoveries) recoveries"
+      + "\(subsets) starts of a subset, \(differences) kills left different legs, "
+      + "\(recoveries) recoveries"
   }
 }
 
@@ -53,9 +55,7 @@ extension Crash {
       let seed = seedOfThisRun()
       let began = ContinuousClock.now
       var tally = Tally()
-      try await withMirror(
-        legs: corner.legs, size: "64M", creation: ["--log", corner.log]
-      ) { mirror in
+      try await withUnequalLegs(corner.legs, log: corner.log) { mirror in
         let load = try VerifyingLoad(mirror, seed: seed, blocks: 8192, connections: 4)
         defer { load.end() }
         var run = MatrixRun(mirror, load, corner, seed: seed)
@@ -99,6 +99,9 @@ private struct MatrixRun {
   mutating func round() async throws {
     try await mirror.serve(options())
     try await workAndKill()
+    if corner.unrest == .quiet, try await mirror.firstDifference() != nil {
+      tally.differences += 1
+    }
     // Some kills come again before anything is whole.
     for _ in 0..<(random.chance(30) ? random.next(in: 1...2) : 0) {
       try await mirror.serve(options())
@@ -128,13 +131,13 @@ private struct MatrixRun {
   private mutating func options() -> [String] {
     [
       "--threads", random.chance(50) ? "1" : "2", "--cache",
-      random.chance(75) ? "direct" : "buffered",
+      random.chance(50) ? "direct" : "buffered",
     ]
       + ["--read-policy", random.chance(50) ? "least-pending" : "round-robin"]
   }
 
   private mutating func workAndKill() async throws {
-    try load.begin()
+    try await load.begin()
     var command: BackgroundProcess?
     switch corner.unrest {
     case .quiet: try await Task.sleep(for: .milliseconds(random.next(in: 50...700)))
@@ -174,6 +177,10 @@ private struct MatrixRun {
     try await Task.sleep(for: .milliseconds(random.next(in: 100...300)))
     let command = try mirror.beginAdmin(["leg", "readd", "\(victim)"])
     try await eventually("a resync runs, or is done", within: 20, every: 0.001) {
+      if !command.isRunning {
+        let result = try await command.wait(seconds: 1)
+        guard result.status == 0 else { throw FixtureError("\(result)") }
+      }
       let status = try await mirror.status()
       let leg = try status.leg(Int(victim))
       if leg.state == "syncing" && leg.staleBytes > 0 { tally.killsInResync += 1 }

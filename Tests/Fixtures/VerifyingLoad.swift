@@ -23,8 +23,14 @@ public final class VerifyingLoad {
       directory: mirror.directory, conversation: true)
   }
 
-  /// Begins to work, until the server goes away.
-  public func begin() throws { try process.tell("load") }
+  /// Connects and begins to work, until the server goes away.
+  ///
+  /// - Throws: `FixtureError` when it can't connect.
+  public func begin() async throws {
+    try process.tell("load")
+    let answer = try await process.answer(seconds: 60)
+    guard answer == "working" else { throw FixtureError("the load saw: \(answer)") }
+  }
 
   /// Waits for the load to notice that the server is gone.
   ///

@@ -1,10 +1,11 @@
 """A load over libnbd that knows what every block may hold, also after its server was killed.
 
 Usage: verifying_load.py URI SEED BLOCKS CONNECTIONS
-Commands on standard input, one answer each on standard output:
-  load    connect and work until the server goes away: `dead OPS FLUSHES`
+Commands on standard input, answers on standard output (`bad ...` when something is wrong):
+  load    connect (`working`), then work until the
+          server goes away:                            `dead OPS FLUSHES`
   work N  connect, work, leave after N requests:       `done OPS FLUSHES`
-  verify  connect, read every block and check it:      `good BLOCKS` or `bad ...`
+  verify  connect, read every block and check it:      `good BLOCKS`
   quit    end
 
 The model. The export is BLOCKS blocks of 4 KiB. Each write (also zeroes and trims, which leave zeros)
@@ -183,6 +184,8 @@ class Load:
         self.failure = None
         self.operations = self.flushes = 0
         handles = [self.connect() for _ in range(self.connections)]
+        if requests == OPEN:
+            print("working", flush=True)
 
         def dead(handle):
             return handle.aio_is_dead() or handle.aio_is_closed()
