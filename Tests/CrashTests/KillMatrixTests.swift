@@ -169,26 +169,37 @@ private struct MatrixRun {
 
   /// Fails a leg, lets it miss something, brings it back and returns while it is copied to.
   private mutating func waitInResync() async throws {
-    let victim = random.next(in: 0...UInt64(corner.legs - 1))
+    let victim = Int(random.next(in: 0...UInt64(corner.legs - 1)))
     try await eventually("the load writes", within: 20) {
       try await mirror.status().dirtyRegions > 8
     }
-    try await mirror.mustAdmin(["leg", "fail", "\(victim)"])
-    try await Task.sleep(for: .milliseconds(random.next(in: 100...300)))
+    // A resync may be done before anybody looks: then once more.
+    for _ in 1...5 {
+      try await mirror.mustAdmin(["leg", "fail", "\(victim)"])
+      try await Task.sleep(for: .milliseconds(random.next(in: 100...300)))
+      if try await seesResync(ofReturning: victim) {
+        tally.killsInResync += 1
+        break
+      }
+    }
+    try await Task.sleep(for: .milliseconds(random.next(in: 0...20)))
+  }
+
+  /// Brings a leg back; whether it was seen to be copied to.
+  private func seesResync(ofReturning victim: Int) async throws -> Bool {
     let command = try mirror.beginAdmin(["leg", "readd", "\(victim)"])
+    var isSyncing = false
     try await eventually("a resync runs, or is done", within: 20, every: 0.001) {
       if !command.isRunning {
         let result = try await command.wait(seconds: 1)
         guard result.status == 0 else { throw FixtureError("\(result)") }
       }
-      let status = try await mirror.status()
-      let leg = try status.leg(Int(victim))
-      if leg.state == "syncing" && leg.staleBytes > 0 { tally.killsInResync += 1 }
-      return leg.state == "syncing" || leg.state == "in-sync"
+      let leg = try await mirror.status().leg(victim)
+      isSyncing = leg.state == "syncing" && leg.staleBytes > 0
+      return isSyncing || leg.state == "in-sync"
     }
-    try await Task.sleep(for: .milliseconds(random.next(in: 0...20)))
-    mirror.crash()
-    _ = try await command.wait(seconds: 30)
+    if !isSyncing { _ = try await command.wait(seconds: 30) }
+    return isSyncing
   }
 
   /// PVs that make a mirror without the others: one that carries the newest label and is complete by
