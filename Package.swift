@@ -110,7 +110,9 @@ let package = Package(
     // Black-box tests: the built server, real clients, real kills, real full disks.
     testSupport(
       "Fixtures", path: "Tests/Fixtures",
-      exclude: ["count_allocations.c", "steady_requests.py", "verifying_load.py"]),
+      exclude: [
+        "count_allocations.c", "differential.py", "steady_requests.py", "verifying_load.py",
+      ]),
     tests("InteropTests", ["Fixtures"]),
     tests("CrashTests", ["Fixtures"]),
     tests("DocTests", ["Fixtures"]),

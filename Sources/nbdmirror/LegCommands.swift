@@ -139,12 +139,15 @@ extension MirrorAdapter {
     }
   }
 
-  /// Opens the PV of an offline leg and brings it back.
-  func readd(_ slot: LegSlot, path: String, force: Bool) throws(ControlError) {
+  /// Brings an offline leg back on its PV: `opened`, else the one at `path`.
+  func readd(
+    _ slot: LegSlot, path: String, opened: PVFile? = nil, force: Bool
+  ) throws(ControlError) {
     let what = "leg \(slot) cannot come back"
     guard isOffline(slot) else { throw CommandText.error(what, .notOffline) }
     guard files.waitUntilFree(slot) else { throw CommandText.error(what, .ioInFlight) }
-    let file = try open(path)
+    let file: PVFile
+    if let opened { file = opened } else { file = try open(path) }
     try checkGeometry(file)
     guard case .success(let elected) = file.readLabel(), elected.label.setId == facts.setId else {
       throw ControlError(
@@ -229,9 +232,7 @@ extension MirrorAdapter {
 
   /// A PV of this mirror was named: its leg comes back if it is offline.
   private func takeBack(_ file: PVFile, _ member: LegSnapshot) throws(ControlError) -> Int {
-    let path = file.path
-    _ = consume file  // Gives the lock back for the second opening.
-    try readd(member.slot, path: path, force: false)
+    try readd(member.slot, path: file.path, opened: file, force: false)
     return member.slot.index
   }
 

@@ -10,13 +10,13 @@ import Foundation
 import Testing
 
 /// A tmpfs of `megabytes` MiB, mounted for one test.
-private struct SmallTmpfs {
+struct SmallTmpfs {
   let path: String
 
   init(_ parent: String, megabytes: Int) async throws {
     path = "\(parent)/tmpfs"
     try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: false)
-    try await must(["mount", "-t", "tmpfs", "-o", "size=\(megabytes)m", "nbdmirror-test", path])
+    try await mustRun(["mount", "-t", "tmpfs", "-o", "size=\(megabytes)m", "nbdmirror-test", path])
   }
 
   /// Takes all space that is left.
@@ -30,21 +30,15 @@ private struct SmallTmpfs {
   }
 
   /// Gives the space back.
-  func drain() async throws { try await must(["rm", "-f", "\(path)/filler", "\(path)/filler2"]) }
+  func drain() async throws {
+    try await mustRun(["rm", "-f", "\(path)/filler", "\(path)/filler2"])
+  }
 
-  func unmount() async throws { try await must(["umount", "-l", path]) }
-}
-
-/// Runs a command that has to succeed.
-@discardableResult
-private func must(_ command: [String]) async throws -> CommandResult {
-  let result = try await run(command)
-  guard result.status == 0 else { throw FixtureError("\(result)") }
-  return result
+  func unmount() async throws { try await mustRun(["umount", "-l", path]) }
 }
 
 /// Runs `body` with a directory and a tmpfs in it, and cleans both up.
-private func withTmpfs(
+func withTmpfs(
   megabytes: Int, _ body: (String, SmallTmpfs) async throws -> Void
 ) async throws {
   let directory = try TemporaryDirectory()
@@ -75,7 +69,7 @@ private func dieAndHeal(
 ) async throws {
   try await mirror.serve()
   // Something that no resync needs to copy again.
-  try await must([
+  try await mustRun([
     "fio", "--name=before", "--ioengine=nbd", "--uri=\(mirror.uri)", "--rw=write", "--bs=256k",
     "--iodepth=8", "--offset=64m", "--size=32m",
   ])
@@ -113,35 +107,31 @@ extension Crash {
       try await withTmpfs(megabytes: 160) { directory, tmpfs in
         let backing = "\(tmpfs.path)/backing"
         // Written in full, so that the leg doesn't run out of space before it is made to.
-        try await must(["dd", "if=/dev/zero", "of=\(backing)", "bs=1M", "count=136", "status=none"])
-        let attached = try await must(["losetup", "--find", "--show", backing])
-        let device = attached.output.trimmingCharacters(in: .whitespacesAndNewlines)
-        do {
+        try await mustRun([
+          "dd", "if=/dev/zero", "of=\(backing)", "bs=1M", "count=136", "status=none",
+        ])
+        try await LoopDevice.with(over: backing) { device in
           try await withMirror(
-            on: ["\(directory)/leg0.pv", device], size: "128M", directory: directory
+            on: ["\(directory)/leg0.pv", device.path], size: "128M", directory: directory
           ) { mirror in
             try await dieAndHeal(
               mirror,
               die: {
                 // Without the label and the data of before the leg would come back empty: keep a
                 // copy of what the device holds, as a cable that is plugged in again would.
-                try await must(["cp", "--sparse=never", backing, "\(directory)/kept"])
-                try await must(["truncate", "-s", "0", backing])
+                try await mustRun(["cp", "--sparse=never", backing, "\(directory)/kept"])
+                try await mustRun(["truncate", "-s", "0", backing])
                 try await tmpfs.fill()
               },
               heal: {
                 try await tmpfs.drain()
-                try await must([
+                try await mustRun([
                   "dd", "if=\(directory)/kept", "of=\(backing)", "bs=1M", "conv=notrunc",
                   "status=none",
                 ])
               })
           }
-        } catch {
-          try await must(["losetup", "-d", device])
-          throw error
         }
-        try await must(["losetup", "-d", device])
       }
     }
 

@@ -157,6 +157,14 @@ public func run(
   return try await process.wait(seconds: seconds)
 }
 
+/// Runs a command that has to succeed; throws `FixtureError` with what it said if it fails.
+@discardableResult
+public func mustRun(_ command: [String], seconds: Double = 120) async throws -> CommandResult {
+  let result = try await run(command, seconds: seconds)
+  guard result.status == 0 else { throw FixtureError("\(result)") }
+  return result
+}
+
 /// Waits for a condition that something outside this process brings about.
 ///
 /// - Parameters:

@@ -30,17 +30,19 @@ public func serverBinary() throws -> String {
 /// - Parameters:
 ///   - legs: how many PVs.
 ///   - size: the exported size, as `create --size` takes it.
+///   - options: more options of `create`.
 ///   - parent: where the directory goes; by default TMPDIR or /tmp.
 ///   - body: the test. The server is not started yet.
 /// - Throws: what `body` throws; `FixtureError` when `create` fails.
 public func withMirror(
-  legs: Int = 2, size: String = "64M", parent: String? = nil,
+  legs: Int = 2, size: String = "64M", options: [String] = [], parent: String? = nil,
   _ body: (MirrorUnderTest) async throws -> Void
 ) async throws {
   let directory = try TemporaryDirectory(parent: parent)
   defer { directory.remove() }
   let paths = (0..<legs).map { "\(directory.path)/leg\($0).pv" }
-  try await withMirror(on: paths, size: size, directory: directory.path, body)
+  try await withMirror(
+    on: paths, size: size, options: options, directory: directory.path, body)
 }
 
 /// Makes a mirror on the PVs in `paths`, runs `body`, ends the server.
@@ -144,6 +146,12 @@ public final class MirrorUnderTest {
     try await run([binary] + arguments + ["--control", control], seconds: seconds)
   }
 
+  /// Starts an admin command in the background.
+  public func beginAdmin(_ arguments: [String]) throws -> BackgroundProcess {
+    try BackgroundProcess(
+      [binary] + arguments + ["--control", control], directory: directory)
+  }
+
   /// Runs an admin command that has to succeed.
   public func mustAdmin(_ arguments: [String], seconds: Double = 120) async throws {
     let result = try await admin(arguments, seconds: seconds)
@@ -204,20 +212,50 @@ public final class MirrorUnderTest {
     for path in paths.dropFirst() {
       guard try await examine(path).size == size else { return "the sizes of the PVs differ" }
       let (first, other) = (try await dataArea(paths[0]), try await dataArea(path))
-      var offset: UInt64 = 0
-      while offset < size {
-        let length = Int(min(size - offset, 4 << 20))
-        let left = try first.read(upToCount: length) ?? Data()
-        let right = try other.read(upToCount: length) ?? Data()
-        guard left.count == length, right.count == length else {
-          return "\(paths[0]) or \(path) ends at \(offset) of \(size) bytes"
-        }
-        if left != right {
-          let at = zip(left, right).enumerated().first { $1.0 != $1.1 }?.offset ?? 0
-          return "\(paths[0]) and \(path) differ first at \(offset + UInt64(at))"
-        }
-        offset += UInt64(length)
+      if let at = try firstDifference(first, other, size: size) {
+        return "\(paths[0]) and \(path) differ first at \(at)"
       }
+    }
+    return nil
+  }
+
+  /// Compares data areas with a plain file byte by byte; the server must be stopped.
+  ///
+  /// - Parameters:
+  ///   - file: a file as long as the export.
+  ///   - some: the PVs, by default all that the mirror was made with.
+  /// - Returns: nil if they are equal, else which PV differs and the first offset in the export.
+  /// - Throws: when a PV or the file can't be read.
+  public func firstDifference(from file: String, among some: [String]? = nil) async throws
+    -> String?
+  {
+    for path in some ?? paths {
+      let plain = try FileHandle(forReadingFrom: URL(fileURLWithPath: file))
+      let size = try await examine(path).size
+      if let at = try firstDifference(plain, try await dataArea(path), size: size) {
+        return "\(path) differs from the plain file first at \(at)"
+      }
+    }
+    return nil
+  }
+
+  /// The first offset at which two files differ from where they stand on; nil if they don't.
+  private func firstDifference(
+    _ first: FileHandle, _ other: FileHandle, size: UInt64
+  ) throws -> UInt64? {
+    var offset: UInt64 = 0
+    while offset < size {
+      let length = Int(min(size - offset, 4 << 20))
+      let left = try first.read(upToCount: length) ?? Data()
+      let right = try other.read(upToCount: length) ?? Data()
+      guard left.count == length, right.count == length else {
+        throw FixtureError("a data area ends before \(offset + UInt64(length)) of \(size) bytes")
+      }
+      if left != right {
+        let at = zip(left, right).enumerated().first { $1.0 != $1.1 }?.offset ?? 0
+        return offset + UInt64(at)
+      }
+      offset += UInt64(length)
     }
     return nil
   }

@@ -64,6 +64,15 @@ public struct StatusReport: Decodable, Sendable {
 
 /// `nbdmirror examine --json PV`.
 public struct ExamineReport: Decodable, Sendable {
+  /// A line of the member table.
+  public struct Member: Decodable, Sendable {
+    /// The slot number.
+    public let slot: Int
+    /// `online`, `missing`, `failed`, `removed` or `spare`.
+    public let state: String
+    /// Whether the leg is online and lacks something.
+    public let syncing: Bool
+  }
   /// The mirror's name.
   public let name: String
   /// The set id.
@@ -78,4 +87,12 @@ public struct ExamineReport: Decodable, Sendable {
   public let dataOffset: UInt64
   /// The region size in bytes.
   public let regionSize: UInt64
+  /// The block size in bytes.
+  public let blockSize: Int
+  /// The generation's counter.
+  public let generation: UInt64
+  /// The generation's id.
+  public let generationId: String
+  /// The member table.
+  public let members: [Member]
 }

@@ -23,8 +23,14 @@ public final class VerifyingLoad {
       directory: mirror.directory, conversation: true)
   }
 
-  /// Begins to work, until the server goes away.
-  public func begin() throws { try process.tell("load") }
+  /// Connects and begins to work, until the server goes away.
+  ///
+  /// - Throws: `FixtureError` when it can't connect.
+  public func begin() async throws {
+    try process.tell("load")
+    let answer = try await process.answer(seconds: 60)
+    guard answer == "working" else { throw FixtureError("the load saw: \(answer)") }
+  }
 
   /// Waits for the load to notice that the server is gone.
   ///
@@ -36,6 +42,15 @@ public final class VerifyingLoad {
       let flushes = Int(words[2])
     else { throw FixtureError("the load saw: \(words.joined(separator: " "))") }
     return (requests, flushes)
+  }
+
+  /// Works until so many requests are answered, and waits for that.
+  ///
+  /// - Throws: `FixtureError` with what was wrong, when a reply was.
+  public func work(requests: Int) async throws {
+    try process.tell("work \(requests)")
+    let answer = try await process.answer(seconds: 120)
+    guard answer.hasPrefix("done ") else { throw FixtureError("the load saw: \(answer)") }
   }
 
   /// Reads every block and checks it against what it may hold.

@@ -1,9 +1,11 @@
 """A load over libnbd that knows what every block may hold, also after its server was killed.
 
 Usage: verifying_load.py URI SEED BLOCKS CONNECTIONS
-Commands on standard input, one answer each on standard output:
-  load    connect and work until the server goes away: `dead OPS FLUSHES`
-  verify  connect, read every block and check it:      `good BLOCKS` or `bad ...`
+Commands on standard input, answers on standard output (`bad ...` when something is wrong):
+  load    connect (`working`), then work until the
+          server goes away:                            `dead OPS FLUSHES`
+  work N  connect, work, leave after N requests:       `done OPS FLUSHES`
+  verify  connect, read every block and check it:      `good BLOCKS`
   quit    end
 
 The model. The export is BLOCKS blocks of 4 KiB. Each write (also zeroes and trims, which leave zeros)
@@ -177,21 +179,30 @@ class Load:
         for i in range(count):
             self.seen(first + i, bytes(data[i * BLOCK:(i + 1) * BLOCK]), issued)
 
-    def load(self):
+    def load(self, requests=OPEN):
+        """Works until the server is gone, or until so many requests are answered."""
         self.failure = None
         self.operations = self.flushes = 0
         handles = [self.connect() for _ in range(self.connections)]
+        if requests == OPEN:
+            print("working", flush=True)
 
         def dead(handle):
             return handle.aio_is_dead() or handle.aio_is_closed()
 
         def any_dead():
             return any(dead(h) for h in handles)
+
+        def is_enough():
+            return self.operations >= requests
+
+        def is_over():
+            return is_enough() and not any(h.aio_in_flight() for h in handles)
         try:
-            while not any_dead() and self.failure is None:
+            while not any_dead() and self.failure is None and not is_over():
                 poll = select.poll()
                 for handle in handles:
-                    while handle.aio_in_flight() < 8 and not dead(handle):
+                    while handle.aio_in_flight() < 8 and not dead(handle) and not is_enough():
                         self.start_one(handle)
                     events = handle.aio_get_direction()
                     mask = (select.POLLIN if events & nbd.AIO_DIRECTION_READ else 0) | (
@@ -210,6 +221,12 @@ class Load:
         except nbd.Error:
             if self.failure is None and not any_dead():
                 raise
+        if self.failure is None and not any_dead() and is_over():
+            for handle in handles:
+                handle.shutdown()
+            return f"done {self.operations} {self.flushes}"
+        if requests != OPEN and self.failure is None:
+            self.failure = "the server hung up"
         # What the dead connections had been told already counts; the rest stays open until here.
         for handle in handles:
             try:
@@ -241,13 +258,13 @@ class Load:
 def main():
     uri, seed, blocks, connections = sys.argv[1], *map(int, sys.argv[2:5])
     load = Load(uri, seed, blocks, connections)
-    verbs = {"load": load.load, "verify": load.verify}
+    verbs = {"load": load.load, "work": load.load, "verify": load.verify}
     for line in sys.stdin:
-        verb = line.strip()
+        verb, *arguments = line.split()
         if verb == "quit":
             return
         try:
-            print(verbs[verb](), flush=True)
+            print(verbs[verb](*map(int, arguments)), flush=True)
         except (Bad, nbd.Error) as problem:
             print(f"bad {problem}", flush=True)
 
