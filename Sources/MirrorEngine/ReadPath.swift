@@ -203,6 +203,7 @@ extension Engine {
       operations[index].scratchBlock = -1
     case .repair:
       repairOrphaned(index)
+      return
     case .scrub:
       compareScrubWindow(index)
       return
