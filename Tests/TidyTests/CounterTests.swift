@@ -170,6 +170,21 @@ struct CounterTests {
     #expect(lines(findings) == [2, 3, 7, 7])
   }
 
+  @Test("promises without a test and tests that are gone are found")
+  func promises() {
+    let rows = (2...10).map { "| P\($0) | x | [a](../Tests/A.swift): \"there\", \"gone \($0)\" |" }
+    let document = TextFile(
+      path: "docs/promises.md",
+      text: "# P\n\n| | promise | tests |\n|---|---|---|\n" + rows.joined(separator: "\n"))
+    #expect(PromiseChecks.references(document).count == 18)
+    let findings = PromiseChecks.findings(document) { path in
+      path == "Tests/A.swift" ? "@Test(\"there\") @Test(\"gone 2\")" : nil
+    }
+    #expect(findings.count == 9)
+    #expect(findings.first?.what == "P1 has no test")
+    #expect(findings.dropFirst().first?.what == "no test \"gone 3\" in Tests/A.swift")
+  }
+
   @Test("options that no document mentions are found, by the names users type")
   func options() {
     let source = """

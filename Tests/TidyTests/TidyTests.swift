@@ -88,6 +88,15 @@ struct TidyTests {
     }
   }
 
+  @Test("every promise names tests, and they are there")
+  func promises() throws {
+    let document = try Repository.file("docs/promises.md")
+    expectNone(
+      PromiseChecks.findings(document) { path in
+        Repository.exists(path) ? (try? Repository.file(path))?.text : nil
+      })
+  }
+
   @Test("every option of the command line is documented")
   func options() throws {
     let documents = try Repository.documents()
