@@ -57,9 +57,12 @@ extension Engine {
     membership.failed = .none
     var rest = targets
     while let leg = rest.popFirst() { writeLabel(leg) }
-    // A spare that is slow misses this one; nobody waits for it.
+    // A spare that is slow misses this one; nobody waits for it. One that came after the table was
+    // staged must: its own label would not know it, and the next start would refuse its PV.
     var spares = idleSpares
-    while let leg = spares.popFirst(), units.smallFree > 0 { writeLabel(leg) }
+    while let leg = spares.popFirst(), units.smallFree > 0 {
+      if membership.stagedMembers[leg.index].legId == legs[leg.index].legId { writeLabel(leg) }
+    }
     membership.nextSequence += 1
   }
 
