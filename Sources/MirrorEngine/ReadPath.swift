@@ -35,8 +35,10 @@ extension Engine {
     if map.knowsUnwritten, readUnwritten(index) { return }
     if operations[index].isExclusive, !start.isReadOnly, map.isUnresolved(chunk) {
       retainRegions(index)
-      // What is read will be written to the other legs: under protection, like every write.
-      guard requireBits(RegionWord.intent, in: chunk) else {
+      // What is read will be written to the other legs: under protection, like every write. Legs
+      // that are stale there are left out, which has to be so after a crash, too.
+      let left = online.intersection(map.stale(map.regions(of: chunk).lowerBound))
+      guard requireBits(RegionWord.intent | UInt16(left.bits), in: chunk) else {
         park(index, .awaitingLog)
         return
       }

@@ -208,7 +208,8 @@ extension Engine {
   }
 
   /// The chunk failed. In each of its regions: what was copied to stale legs no longer holds, and
-  /// where several legs may be read, now or by the labels after a crash, they may differ.
+  /// where several legs may be read, now or by log and labels after a crash, they may differ. (That
+  /// a leg is stale may be known in memory only: a log that fails is one reason to be here.)
   mutating func failChunk(_ index: Int, error: Int32) {
     operations[index].error = error
     operations[index].isPreparing = false
@@ -218,7 +219,7 @@ extension Engine {
       let hasLeft = !membership.recordedOnline.subtracting(online).isEmpty
       for region in map.regions(of: operations[index].chunk) {
         copier.invalidate(region, missedBy: .none, mayDiffer: true)
-        let readable = online.subtracting(map.stale(region))
+        let readable = online.subtracting(recordedStale(in: map.range(of: region)))
         if map.hasIntent(region), readable.count > 1 || hasLeft { map.markUnresolved(region) }
       }
     }
