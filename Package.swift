@@ -81,7 +81,8 @@ let package = Package(
     .executableTarget(
       name: "nbdmirror-sim",
       dependencies: [
-        "Simulator", .product(name: "ArgumentParser", package: "swift-argument-parser"),
+        "MirrorEngine", "Simulator",
+        .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
       swiftSettings: strict),
 
@@ -93,7 +94,7 @@ let package = Package(
 
     tests("BaseTests", ["Base"]),
     tests("FaultsTests", ["Base", "Faults"]),
-    tests("SimulationTests", ["Simulator"]),
+    tests("SimulationTests", ["MirrorEngine", "Simulator"]),
     tests("MirrorFormatTests", ["Base", "MirrorFormat"]),
     tests("AssemblyTests", ["Base", "MirrorEngine", "MirrorFormat"]),
     tests("PVTests", ["Base", "Legs", "MirrorEngine", "MirrorFormat", "nbdmirror"]),

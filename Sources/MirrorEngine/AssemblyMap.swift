@@ -60,9 +60,11 @@ public struct AssemblyMap: Equatable, Sendable {
   public private(set) var explanation: [String] = []
 
   /// Elects the map for a plan. `maps` holds, by slot, what was read of each present leg; nil
-  /// where nothing was.
+  /// where nothing was. `removed` is for tests.
   /// - Precondition: 8 maps, all of the plan's layout.
-  public static func elect(plan: AssemblyPlan, maps: [LegMap?]) -> AssemblyMap {
+  public static func elect(
+    plan: AssemblyPlan, maps: [LegMap?], removed: Barrier? = nil
+  ) -> AssemblyMap {
     precondition(maps.count == LegSlot.count, "a map for each slot")
     var map = AssemblyMap(plan: plan, maps: maps)
     for page in 0..<plan.layout.pageCount {

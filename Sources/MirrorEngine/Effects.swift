@@ -196,6 +196,31 @@ public struct MirrorEvent: BitwiseCopyable, Sendable {
     case scrubReadFailed
     /// A scrub is at its end; `detail` is the bytes that differed.
     case scrubDone
+
+    /// The kind in a word or two, for traces.
+    public var word: StaticString {
+      switch self {
+      case .legFailed: "leg failed"
+      case .legRemoved: "leg removed"
+      case .legOnline: "leg online"
+      case .resyncStarted: "resync started"
+      case .resyncDone: "resync done"
+      case .recoveryDone: "recovery done"
+      case .generationRecorded: "generation recorded"
+      case .readRedirected: "read redirected"
+      case .readFailed: "read failed"
+      case .flushLatched: "flush latched"
+      case .copyFailed: "copy failed"
+      case .spareDropped: "spare dropped"
+      case .replaceStarted: "replace started"
+      case .legReplaced: "leg replaced"
+      case .replaceEnded: "replace ended"
+      case .readRepaired: "read repaired"
+      case .scrubMismatch: "scrub mismatch"
+      case .scrubReadFailed: "scrub read failed"
+      case .scrubDone: "scrub done"
+      }
+    }
   }
 
   /// What happened.

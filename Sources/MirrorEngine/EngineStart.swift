@@ -70,6 +70,8 @@ public struct EngineStart: Sendable {
   public var legTimeoutNanoseconds: UInt64 = 8 * Nanoseconds.second
   /// Requests in the engine at once, at most.
   public var requestsMax = 4096
+  /// Tests only: the barrier that is taken away.
+  public var removedBarrier: Barrier?
   /// Where generation ids come from: 64 random bits in production.
   public var seed: UInt64
 

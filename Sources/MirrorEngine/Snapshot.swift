@@ -84,6 +84,22 @@ public struct MirrorSnapshot: Sendable {
 }
 
 extension Engine {
+  /// Legs that get every write now.
+  public var onlineLegs: LegSet { online }
+
+  /// Slots that are in use, whatever their state.
+  public var memberLegs: LegSet {
+    var set = LegSet.none
+    for index in 0..<LegSlot.count where legs[index].phase != .vacant { set.insert(LegSlot(index)) }
+    return set
+  }
+
+  /// The last leg's flush failed: flushes fail until that is cleared by command.
+  public var isFlushLatched: Bool { flushes.isLatched }
+
+  /// A label that says the mirror is in use, under the generation of this start, is durable.
+  public var isOpen: Bool { membership.isOpenRecorded }
+
   /// Whether the durable labels say what is so now: no membership change is under way.
   public var isLabelSettled: Bool {
     !membership.needsCommit && (!membership.isInFlight || membership.isSecondCopy)

@@ -1,35 +1,34 @@
 // The oracle: what clients may see. It knows requests and answers, nothing of legs.
 //
-// 1. Reads: strict linearizability per cell (OracleCell), across crashes of the server too (P2).
+// 1. Reads: strict linearizability per cell (OracleCells), across crashes of the server too (P2).
 // 2. A power loss may take back what was not flushed, nothing else (P1).
 // 3. Time is a counter of invocations and answers, so no two of them are equal.
+// 4. It is a value: a copy is kept where a history forks (split brain).
 
-import Base
-
-/// A client operation as the oracle tracks it.
-struct OracleWrite {
+/// A client write as the oracle tracks it.
+struct OracleWrite: BitwiseCopyable {
   var write: UInt32
-  var id: UInt32
-  /// Cells it covers.
-  var cells: Range<Int>
+  /// Cells it covers: from, to.
+  var first: Int32
+  var end: Int32
   var ackedAt: UInt64 = CellValue.never
 }
 
 struct Oracle {
   let grain: Int
-  private var cells: [OracleCell]
+  private var cells: OracleCells
   private(set) var clock: UInt64 = 1
   private var nextWrite: UInt32 = 1
   /// Invoked and not answered.
   private var open: [OracleWrite] = []
-  /// Acked and not covered by a flush.
+  /// Acked and not covered by a flush, in the order of their acks.
   private var unflushed: [OracleWrite] = []
   /// Starts of the reads that are not answered.
   private var openReads: [UInt64] = []
 
   init(cellCount: Int, grain: Int) {
     self.grain = grain
-    cells = Array(repeating: OracleCell(), count: cellCount)
+    cells = OracleCells(count: cellCount)
   }
 
   var cellCount: Int { cells.count }
@@ -39,7 +38,11 @@ struct Oracle {
     return clock
   }
 
-  private var watermark: UInt64 { openReads.min() ?? clock }
+  private var watermark: UInt64 {
+    var least = clock
+    for start in openReads where start < least { least = start }
+    return least
+  }
 
   // MARK: Writes
 
@@ -49,28 +52,28 @@ struct Oracle {
     let write = nextWrite
     nextWrite += 1
     let start = tick()
-    let id = isZero ? 0 : write
-    for cell in range {
-      cells[cell].values.append(CellValue(id: id, write: write, seen: start))
-    }
-    open.append(OracleWrite(write: write, id: id, cells: range))
+    for cell in range { cells.begin(cell, id: isZero ? 0 : write, write: write, start: start) }
+    open.append(
+      OracleWrite(write: write, first: Int32(range.lowerBound), end: Int32(range.upperBound)))
     return write
   }
 
   private mutating func close(_ write: UInt32) -> OracleWrite? {
     guard let index = open.firstIndex(where: { $0.write == write }) else { return nil }
-    return open.remove(at: index)
+    let done = open[index]
+    open.swapAt(index, open.count - 1)
+    open.removeLast()
+    return done
   }
 
   mutating func writeAcked(_ write: UInt32, isDurable: Bool) {
     guard var done = close(write) else { return }
     let now = tick()
+    let low = watermark
     done.ackedAt = now
-    for cell in done.cells {
-      guard let index = cells[cell].index(ofWrite: write) else { continue }
-      cells[cell].values[index].known = min(cells[cell].values[index].known, now)
-      if isDurable { cells[cell].values[index].isDurable = true }
-      cells[cell].prune(watermark: watermark)
+    for cell in Int(done.first)..<Int(done.end) {
+      cells.acked(cell, write: write, now: now, isDurable: isDurable)
+      cells.prune(cell, watermark: low)
     }
     if !isDurable { unflushed.append(done) }
   }
@@ -80,14 +83,8 @@ struct Oracle {
     cutOff(done, now: tick())
   }
 
-  private mutating func cutOff(_ write: OracleWrite, now: UInt64) {
-    for cell in write.cells {
-      guard let index = cells[cell].index(ofWrite: write.write) else { continue }
-      cells[cell].values[index].limit = now
-      if cells[cell].values[index].known != CellValue.never {
-        cells[cell].values[index].known = min(cells[cell].values[index].known, now)
-      }
-    }
+  private mutating func cutOff(_ done: OracleWrite, now: UInt64) {
+    for cell in Int(done.first)..<Int(done.end) { cells.cutOff(cell, write: done.write, now: now) }
   }
 
   // MARK: Flushes
@@ -98,17 +95,17 @@ struct Oracle {
   /// A flush that began at `start` was acked.
   mutating func flushAcked(start: UInt64) {
     _ = tick()
-    let covered = unflushed.filter { $0.ackedAt < start }
-    unflushed.removeAll { $0.ackedAt < start }
-    for write in covered {
-      for cell in write.cells {
-        guard let index = cells[cell].index(ofWrite: write.write) else { continue }
-        cells[cell].values[index].isDurable = true
+    let low = watermark
+    var covered = 0
+    for write in unflushed {
+      guard write.ackedAt < start else { break }
+      covered += 1
+      for cell in Int(write.first)..<Int(write.end) {
+        cells.flushed(cell, write: write.write)
+        cells.prune(cell, watermark: low)
       }
     }
-    for write in covered {
-      for cell in write.cells { cells[cell].prune(watermark: watermark) }
-    }
+    unflushed.removeFirst(covered)
   }
 
   /// The last leg lost what it had not flushed: later flushes do not vouch for it.
@@ -122,40 +119,33 @@ struct Oracle {
     return start
   }
 
-  mutating func endRead(start: UInt64) { openReads.removeAll { $0 == start } }
+  mutating func endRead(start: UInt64) {
+    guard let index = openReads.firstIndex(of: start) else { return }
+    openReads.swapAt(index, openReads.count - 1)
+    openReads.removeLast()
+  }
 
   /// What a read of `range` that began at `start` returned; nil if it may, else what is wrong.
   mutating func readReturned(
-    _ bytes: [UInt8], cells range: Range<Int>, start: UInt64
+    _ bytes: Memory, cells range: Range<Int>, start: UInt64
   ) -> String? {
     let now = tick()
     endRead(start: start)
     let low = watermark
-    let grain = grain
-    return bytes.withRawSpan { span in
-      for cell in range {
-        let offset = (cell - range.lowerBound) * grain
-        guard let id = Pattern.id(span, at: offset, cell: cell, grain: grain) else {
-          let word = String(span.littleEndianUInt64(at: offset), radix: 16)
-          return "cell \(cell) (byte \(cell * grain)) holds no whole write: 0x\(word)..."
-        }
-        guard cells[cell].read(id: id, start: start, now: now) else {
-          return "cell \(cell) (byte \(cell * grain)) gave write \(id); "
-            + "allowed are \(describe(cell))"
-        }
-        cells[cell].prune(watermark: low)
+    var offset = 0
+    for cell in range {
+      guard let id = Pattern.id(bytes, at: offset, cell: cell, grain: grain) else {
+        let word = String(bytes.word(at: offset), radix: 16)
+        return "cell \(cell) (byte \(cell * grain)) holds no whole write: 0x\(word)..."
       }
-      return nil
+      guard cells.read(cell, id: id, start: start, now: now) else {
+        return "cell \(cell) (byte \(cell * grain)) gave write \(id); "
+          + "allowed are \(cells.describe(cell))"
+      }
+      cells.prune(cell, watermark: low)
+      offset += grain
     }
-  }
-
-  func describe(_ cell: Int) -> String {
-    cells[cell].values.map { value in
-      "\(value.id)\(value.write != value.id ? "(\(value.write))" : "")"
-        + "[\(value.known == CellValue.never ? "-" : "\(value.known)")..\(value.seen)"
-        + (value.limit == CellValue.never ? "" : " until \(value.limit)")
-        + (value.isDurable ? " durable" : "") + (value.isLive ? "" : " dead") + "]"
-    }.joined(separator: " ")
+    return nil
   }
 
   // MARK: Crashes
@@ -164,16 +154,16 @@ struct Oracle {
   mutating func processCrashed() {
     let now = tick()
     for write in open { cutOff(write, now: now) }
-    open.removeAll()
-    openReads.removeAll()
-    for cell in cells.indices { cells[cell].prune(watermark: now) }
+    open.removeAll(keepingCapacity: true)
+    openReads.removeAll(keepingCapacity: true)
+    for cell in 0..<cells.count where cells.isOpen(cell) { cells.prune(cell, watermark: now) }
   }
 
   /// All disks lost their caches.
   mutating func powerLost() {
     processCrashed()
     let now = tick()
-    unflushed.removeAll()
-    for cell in cells.indices { cells[cell].losePower(now: now) }
+    unflushed.removeAll(keepingCapacity: true)
+    for cell in 0..<cells.count { cells.losePower(cell, now: now) }
   }
 }

@@ -5,29 +5,31 @@ import MirrorEngine
 
 /// The habits of the clients of one run.
 struct SimulatedClient {
-  let scenario: Scenario
   private let cellCount: Int
   private let cellsPerBlock: Int
+  private let grain: UInt64
   private let readWeight: UInt64
   private let writeWeight: UInt64
   private let zeroWeight: UInt64
   private let flushWeight: UInt64
   private let fuaOf16: UInt64
-  private let cellsMax: Int
+  private let bytesMax: Int
   private let isAligned: Bool
+  private let hotCells: Int
   private let hotStart: Int
 
   init(scenario: Scenario, _ random: inout PRNG) {
-    self.scenario = scenario
+    grain = UInt64(scenario.grain)
     cellCount = Int(scenario.sizeBytes) / scenario.grain
     cellsPerBlock = max(1, Int(scenario.blockBytes) / scenario.grain)
-    readWeight = 1 + random.below(8)
-    writeWeight = 1 + random.below(8)
-    zeroWeight = scenario.hasZeroes ? random.below(3) : 0
+    readWeight = 2 + random.below(12)
+    writeWeight = 2 + random.below(12)
+    zeroWeight = scenario.has(.zeroes) ? random.below(3) : 0
     flushWeight = random.below(4)
     fuaOf16 = random.below(6)
-    cellsMax = [4, 16, 64, 600][Int(random.below(4))]
-    isAligned = random.chance(1, in: 3)
+    bytesMax = [1024, 4096, 8192, 32768][Int(random.below(4))]
+    isAligned = scenario.isAligned
+    hotCells = min(scenario.hotCells, cellCount)
     hotStart = Int(random.below(UInt64(cellCount)))
   }
 
@@ -44,8 +46,7 @@ struct SimulatedClient {
       ? .read : pick < readWeight + writeWeight ? .write : random.chance(1, in: 2) ? .zero : .trim
     var cells = range(&random)
     if kind == .read || isAligned { cells = aligned(cells) }
-    if kind == .zero || kind == .trim, random.chance(1, in: 12) { cells = 0..<cellCount }
-    let grain = UInt64(scenario.grain)
+    if kind == .zero || kind == .trim, random.chance(1, in: 24) { cells = 0..<cellCount }
     let bytes = ByteRange(
       offset: UInt64(cells.lowerBound) * grain, count: UInt64(cells.count) * grain)
     if kind == .trim { cells = inner(cells) }
@@ -56,12 +57,11 @@ struct SimulatedClient {
   }
 
   private func range(_ random: inout PRNG) -> Range<Int> {
-    let hot = min(scenario.hotCells, cellCount)
-    var first = Int(random.below(UInt64(hot)))
-    if scenario.hotCells < cellCount { first = (hotStart + first) % cellCount }
-    var most = cellsMax
-    if random.chance(1, in: 40) { most *= 8 }
-    if random.chance(1, in: 200) { most = cellCount }
+    var first = Int(random.below(UInt64(hotCells)))
+    if hotCells < cellCount { first = (hotStart + first) % cellCount }
+    var most = max(1, bytesMax / Int(grain))
+    if random.chance(1, in: 100) { most *= 8 }
+    if random.chance(1, in: 1000) { most = cellCount }
     let count = min(1 + Int(random.below(UInt64(most))), cellCount - first)
     return first..<first + count
   }

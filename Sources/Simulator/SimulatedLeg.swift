@@ -3,7 +3,8 @@
 // 1. `image` is what reads see; `stable` is what survives a power loss; `cache` are the writes
 //    that are in the first and may be missing in the second, oldest first.
 // 2. A flush persists the writes that were in the cache when it was issued. A durable write
-//    persists itself only; older cached writes of the same bytes are superseded by it.
+//    persists itself only; older cached writes of the same bytes are superseded by it. A cache that
+//    is full persists its oldest writes by itself, as disks do.
 // 3. A power loss keeps a random subset of the cached sectors (512 bytes).
 // 4. A failed flush loses what it was to persist, as Linux does: reads still see it until the
 //    next crash or reopening, the disk never does.
@@ -11,99 +12,178 @@
 // Only labels, region map and data have memory; the gaps between them do not exist.
 
 import Base
+import MirrorEngine
 import MirrorFormat
 
 struct CachedWrite {
   var sequence: UInt64
   /// Place in the images.
   var place: Int
-  var bytes: [UInt8]
+  var count: Int
+  /// Place in the arena; -1: zeros.
+  var bytesAt: Int
+
+  var range: Range<Int> { place..<place + count }
 }
 
 final class SimulatedLeg {
   static let sectorBytes = 512
   private static let labelBytes = Layout.pageBytes
+  private static let arenaBytes = 1 << 20
 
   let legId: Identifier
   let layout: Layout
-  private(set) var image: [UInt8]
-  private(set) var stable: [UInt8]
+  private let image: Memory
+  private let stable: Memory
   private(set) var cache: [CachedWrite] = []
+  /// Bytes of the cached writes, oldest first.
+  private let arena = Memory(count: SimulatedLeg.arenaBytes)
+  private var arenaUsed = 0
   /// Places whose visible bytes will never be on the disk.
   private(set) var lost: [Range<Int>] = []
   private(set) var sequence: UInt64 = 0
-  private let mapBytes: Int
   private let dataPlace: Int
-  /// Region words by what is stable; nil: to be decoded again.
-  private var stableWords: [UInt16]?
+  /// Region words by what is stable; valid unless the map has changed since.
+  private var stableWords: [UInt16] = []
+  private var isStableKnown = false
 
   init(legId: Identifier, layout: Layout, fill: UInt8 = 0) {
     self.legId = legId
     self.layout = layout
-    mapBytes = Int(layout.mapEnd - layout.mapOffset)
-    dataPlace = 2 * SimulatedLeg.labelBytes + mapBytes
-    image = Array(repeating: fill, count: dataPlace + Int(layout.sizeBytes))
-    image.replaceSubrange(0..<dataPlace, with: [UInt8](repeating: 0, count: dataPlace))
-    stable = image
+    dataPlace = 2 * SimulatedLeg.labelBytes + Int(layout.mapEnd - layout.mapOffset)
+    image = Memory(count: dataPlace + Int(layout.sizeBytes))
+    stable = Memory(count: dataPlace + Int(layout.sizeBytes))
+    if fill != 0 {
+      image.fill(fill, at: dataPlace, count: Int(layout.sizeBytes))
+      stable.fill(fill, at: dataPlace, count: Int(layout.sizeBytes))
+    }
   }
 
-  /// Place in the images of a range of the PV; nil where there is no memory.
-  func place(offset: UInt64, count: UInt64) -> Int? {
-    let label0 = Layout.labelOffset(copy: 0)
-    let label1 = Layout.labelOffset(copy: 1)
-    let page = UInt64(SimulatedLeg.labelBytes)
+  /// Bytes of labels and map: where the data begin in the images.
+  var metadataBytes: Int { dataPlace }
+
+  /// Place in the images of a range of the PV; -1 where there is no memory.
+  func place(offset: UInt64, count: UInt64) -> Int {
     if offset >= layout.dataOffset {
-      guard offset + count <= layout.pvBytes else { return nil }
+      guard offset + count <= layout.pvBytes else { return -1 }
       return dataPlace + Int(offset - layout.dataOffset)
     }
     if offset >= layout.mapOffset, offset + count <= layout.mapEnd {
       return 2 * SimulatedLeg.labelBytes + Int(offset - layout.mapOffset)
     }
+    let page = UInt64(SimulatedLeg.labelBytes)
+    let label0 = Layout.labelOffset(copy: 0)
+    let label1 = Layout.labelOffset(copy: 1)
     if offset >= label1, offset + count <= label1 + page { return Int(page + offset - label1) }
     if offset >= label0, offset + count <= label0 + page { return Int(offset - label0) }
-    return nil
+    return -1
   }
 
-  func bytes(at place: Int, count: Int) -> [UInt8] { Array(image[place..<place + count]) }
+  // MARK: Reading
 
-  /// The data area as reads see it.
-  var data: ArraySlice<UInt8> { image[dataPlace...] }
+  func read(at place: Int, into memory: Memory, at offset: Int, count: Int) {
+    memory.copy(from: image, at: place, to: offset, count: count)
+  }
 
-  /// Checksum of the data area as reads see it.
-  var dataChecksum: UInt32 {
-    image.withRawSpan { $0.extracting(dataPlace..<$0.byteCount).crc32c() }
+  func read(at place: Int, into scratch: Scratch, at offset: Int, count: Int) {
+    image.copy(at: place, to: scratch, at: offset, count: count)
+  }
+
+  /// Whether both legs' data read the same, all but `isIgnored` regions; the first difference.
+  func firstDifference(_ other: SimulatedLeg, isIgnored: (Int) -> Bool) -> Int? {
+    let region = Int(layout.regionBytes)
+    let size = Int(layout.sizeBytes)
+    var offset = 0
+    while offset < size {
+      let count = min(region, size - offset)
+      if !isIgnored(offset / region),
+        !image.isEqual(other.image, at: dataPlace + offset, count: count)
+      {
+        for byte in offset..<offset + count
+        where image.byte(at: dataPlace + byte) != other.image.byte(at: dataPlace + byte) {
+          return byte
+        }
+      }
+      offset += count
+    }
+    return nil
   }
 
   // MARK: Writing
 
   /// A write lands in the cache; a durable one on the disk too.
-  func write(_ bytes: [UInt8], at place: Int, isDurable: Bool) {
-    let range = place..<place + bytes.count
-    image.replaceSubrange(range, with: bytes)
+  func write(_ bytes: ByteSource, at place: Int, count: Int, isDurable: Bool) {
+    bytes.copy(to: image, at: place, count: count)
     guard isDurable else {
-      sequence += 1
-      cache.append(CachedWrite(sequence: sequence, place: place, bytes: bytes))
+      remember(bytes, at: place, count: count)
       return
     }
-    for index in cache.indices { SimulatedLeg.patch(&cache[index], with: bytes, at: place) }
-    persist(bytes, at: place)
-    lost = lost.flatMap { SimulatedLeg.subtract($0, range) }
+    var index = 0
+    while index < cache.count {
+      // Zeros may be cut in two: the second part comes next.
+      if cache[index].range.overlaps(place..<place + count) {
+        supersede(index, place..<place + count)
+      }
+      index += 1
+    }
+    persist(image, at: place, to: place, count: count)
+    if !lost.isEmpty { lost = lost.flatMap { SimulatedLeg.subtract($0, place..<place + count) } }
   }
 
-  /// A durable write that the server did not live to see: it may be in the cache only.
-  func writeCached(_ bytes: [UInt8], at place: Int) { write(bytes, at: place, isDurable: false) }
-
-  private func persist(_ bytes: [UInt8], at place: Int) {
-    stable.replaceSubrange(place..<place + bytes.count, with: bytes)
-    if place < dataPlace { stableWords = nil }
+  private func remember(_ bytes: ByteSource, at place: Int, count: Int) {
+    sequence += 1
+    var entry = CachedWrite(sequence: sequence, place: place, count: count, bytesAt: -1)
+    if case .zeros = bytes {
+      cache.append(entry)
+      return
+    }
+    if arenaUsed + count > arena.count || cache.count >= 512 { destage() }
+    if count > arena.count {
+      persist(image, at: place, to: place, count: count)
+      return
+    }
+    bytes.copy(to: arena, at: arenaUsed, count: count)
+    entry.bytesAt = arenaUsed
+    arenaUsed += count
+    cache.append(entry)
   }
 
-  private static func patch(_ write: inout CachedWrite, with bytes: [UInt8], at place: Int) {
-    let low = max(write.place, place)
-    let high = min(write.place + write.bytes.count, place + bytes.count)
-    guard low < high else { return }
-    write.bytes.replaceSubrange(
-      low - write.place..<high - write.place, with: bytes[low - place..<high - place])
+  /// The cache is full: everything goes to the disk.
+  private func destage() { flushed(mark: UInt64.max) }
+
+  private func persist(_ memory: Memory, at source: Int, to place: Int, count: Int) {
+    stable.copy(from: memory, at: source, to: place, count: count)
+    if place < dataPlace { isStableKnown = false }
+  }
+
+  private func persist(_ write: CachedWrite, from first: Int = 0, count: Int) {
+    if write.bytesAt >= 0 {
+      persist(arena, at: write.bytesAt + first, to: write.place + first, count: count)
+    } else {
+      stable.fill(0, at: write.place + first, count: count)
+      if write.place < dataPlace { isStableKnown = false }
+    }
+  }
+
+  /// A durable write of `range` was done: what the cache holds of it is the new content.
+  private func supersede(_ index: Int, _ range: Range<Int>) {
+    let write = cache[index]
+    let both = write.range.clamped(to: range)
+    if write.bytesAt < 0 {
+      // Zeros have no memory of their own: the parts beside the durable write stay zeros.
+      cache[index].count = both.lowerBound - write.place
+      let end = write.place + write.count
+      if both.upperBound < end {
+        cache.insert(
+          CachedWrite(
+            sequence: write.sequence, place: both.upperBound, count: end - both.upperBound,
+            bytesAt: -1), at: index + 1)
+      }
+      return
+    }
+    arena.copy(
+      from: image, at: both.lowerBound, to: write.bytesAt + both.lowerBound - write.place,
+      count: both.count)
   }
 
   private static func subtract(_ range: Range<Int>, _ taken: Range<Int>) -> [Range<Int>] {
@@ -116,12 +196,15 @@ final class SimulatedLeg {
 
   /// A flush that was issued when `sequence` was `mark` succeeds.
   func flushed(mark: UInt64) {
-    for write in cache where write.sequence <= mark {
-      persist(write.bytes, at: write.place)
-      let range = write.place..<write.place + write.bytes.count
-      lost = lost.flatMap { SimulatedLeg.subtract($0, range) }
+    var done = 0
+    for write in cache {
+      guard write.sequence <= mark else { break }
+      persist(write, count: write.count)
+      if !lost.isEmpty { lost = lost.flatMap { SimulatedLeg.subtract($0, write.range) } }
+      done += 1
     }
-    cache.removeAll { $0.sequence <= mark }
+    cache.removeFirst(done)
+    if cache.isEmpty { arenaUsed = 0 }
   }
 
   /// A flush fails: some of what it was to persist never will be.
@@ -129,7 +212,7 @@ final class SimulatedLeg {
     var kept: [CachedWrite] = []
     for write in cache {
       if write.sequence <= mark, random.chance(1, in: 2) {
-        lost.append(write.place..<write.place + write.bytes.count)
+        lost.append(write.range)
       } else {
         kept.append(write)
       }
@@ -140,17 +223,17 @@ final class SimulatedLeg {
   // MARK: Crashes
 
   /// Takes a random part of a write that was in flight when the server died.
-  func writeTorn(_ bytes: [UInt8], at place: Int, _ random: inout PRNG) {
-    let kind = random.below(4)
-    if kind == 0 { return }
-    if kind == 1 {
-      writeCached(bytes, at: place)
-      return
-    }
-    for sector in stride(from: 0, to: bytes.count, by: SimulatedLeg.sectorBytes)
-    where random.chance(1, in: 2) {
-      let end = min(sector + SimulatedLeg.sectorBytes, bytes.count)
-      writeCached(Array(bytes[sector..<end]), at: place + sector)
+  func writeTorn(_ bytes: ByteSource, at place: Int, count: Int, _ random: inout PRNG) {
+    switch random.below(4) {
+    case 0: return
+    case 1: write(bytes, at: place, count: count, isDurable: false)
+    default:
+      for sector in stride(from: 0, to: count, by: SimulatedLeg.sectorBytes)
+      where random.chance(1, in: 2) {
+        let end = min(sector + SimulatedLeg.sectorBytes, count)
+        write(
+          bytes.advanced(by: sector), at: place + sector, count: end - sector, isDurable: false)
+      }
     }
   }
 
@@ -158,54 +241,72 @@ final class SimulatedLeg {
   func losePower(_ random: inout PRNG) {
     let keep = random.below(5)
     for write in cache {
-      let count = write.bytes.count
-      for sector in stride(from: 0, to: count, by: SimulatedLeg.sectorBytes) {
+      var sector = 0
+      while sector < write.count {
         // Sectors of the disk, not of the write.
-        guard random.chance(keep, in: 4) else { continue }
-        let end = min(sector + SimulatedLeg.sectorBytes, count)
-        persist(Array(write.bytes[sector..<end]), at: write.place + sector)
+        let count = min(SimulatedLeg.sectorBytes, write.count - sector)
+        if random.chance(keep, in: 4) { persist(write, from: sector, count: count) }
+        sector += count
       }
     }
-    for write in cache { revert(write.place..<write.place + write.bytes.count) }
-    cache.removeAll()
+    for write in cache { revert(write.range) }
+    cache.removeAll(keepingCapacity: true)
+    arenaUsed = 0
     forgetLost()
   }
 
   /// What a failed flush did not persist is tried again by the next one.
   func keepLost() {
     for range in lost {
-      sequence += 1
-      cache.append(
-        CachedWrite(sequence: sequence, place: range.lowerBound, bytes: Array(image[range])))
+      remember(.memory(image, at: range.lowerBound), at: range.lowerBound, count: range.count)
     }
     lost.removeAll()
   }
 
   /// The file is opened anew: what a failed flush lost is gone from the page cache too.
   func forgetLost() {
+    guard !lost.isEmpty else { return }
     for range in lost { revert(range) }
     lost.removeAll()
     for write in cache {
-      image.replaceSubrange(write.place..<write.place + write.bytes.count, with: write.bytes)
+      if write.bytesAt >= 0 {
+        image.copy(from: arena, at: write.bytesAt, to: write.place, count: write.count)
+      } else {
+        image.fill(0, at: write.place, count: write.count)
+      }
     }
   }
 
   private func revert(_ range: Range<Int>) {
-    image.replaceSubrange(range, with: stable[range])
+    image.copy(from: stable, at: range.lowerBound, to: range.lowerBound, count: range.count)
+  }
+
+  /// A bit of what was just written is wrong, on the disk too.
+  func flipBit(_ bit: Int, at place: Int) {
+    image.flipBit(bit, at: place)
+    flushed(mark: UInt64.max)
+    stable.copy(from: image, at: place, to: place, count: 1)
+  }
+
+  /// A sector has rotted: it reads as something else from now on, whatever was written before.
+  func rot(at place: Int) {
+    let sector = place / SimulatedLeg.sectorBytes * SimulatedLeg.sectorBytes
+    for memory in [image, stable] {
+      memory.fill(word: Pattern.poison, at: sector, count: SimulatedLeg.sectorBytes)
+    }
+    if sector < dataPlace { isStableKnown = false }
   }
 
   // MARK: Metadata
 
   /// The elected label, by what reads see.
   func label() -> Result<ElectedLabel, FormatError> {
-    let page = SimulatedLeg.labelBytes
-    return Election.label(
-      SimulatedLeg.decodeLabel(bytes(at: 0, count: page)),
-      SimulatedLeg.decodeLabel(bytes(at: page, count: page)))
+    Election.label(label(copy: 0), label(copy: 1))
   }
 
-  private static func decodeLabel(_ bytes: [UInt8]) -> Result<Label, FormatError> {
-    bytes.withRawSpan { span in
+  /// One copy of the label, by what reads see.
+  func label(copy: Int) -> Result<Label, FormatError> {
+    image.withBytes(at: copy * SimulatedLeg.labelBytes, count: SimulatedLeg.labelBytes) { span in
       do throws(FormatError) { return .success(try Label.decode(span)) } catch {
         return .failure(error)
       }
@@ -213,15 +314,14 @@ final class SimulatedLeg {
   }
 
   /// The region map, by what reads see.
-  func map(setId: Identifier) -> LegMap { SimulatedLeg.decodeMap(image, layout, setId) }
+  func map(setId: Identifier) -> LegMap { decodeMap(image, setId) }
 
-  private static func decodeMap(_ bytes: [UInt8], _ layout: Layout, _ setId: Identifier) -> LegMap {
+  private func decodeMap(_ memory: Memory, _ setId: Identifier) -> LegMap {
     var map = LegMap(layout: layout)
     for page in 0..<layout.pageCount {
       for copy in 0...1 {
-        let place =
-          2 * labelBytes + Int(layout.pageOffset(page: page, copy: copy) - layout.mapOffset)
-        Array(bytes[place..<place + Layout.pageBytes]).withRawSpan { span in
+        let place = mapPlace(page: page, copy: copy)
+        memory.withBytes(at: place, count: Layout.pageBytes) { span in
           map.read(page: page, copy: copy, bytes: span, setId: setId)
         }
       }
@@ -229,16 +329,28 @@ final class SimulatedLeg {
     return map
   }
 
-  /// The region words that would survive a power loss now.
-  func wordsOnDisk(setId: Identifier) -> [UInt16] {
-    if let words = stableWords { return words }
-    let words = SimulatedLeg.decodeMap(stable, layout, setId).words
-    stableWords = words
-    return words
+  private func mapPlace(page: Int, copy: Int) -> Int {
+    2 * SimulatedLeg.labelBytes + Int(layout.pageOffset(page: page, copy: copy) - layout.mapOffset)
+  }
+
+  /// Sequence of a copy of a page, by what is on the disk; nil if it is not valid.
+  func pageSequence(page: Int, copy: Int, setId: Identifier) -> UInt64? {
+    stable.withBytes(at: mapPlace(page: page, copy: copy), count: Layout.pageBytes) { span in
+      RegionMapPage.decodeHeader(span, page: page, setId: setId)
+    }
+  }
+
+  /// The word of a region that would survive a power loss now.
+  func wordOnDisk(_ region: Int, setId: Identifier) -> UInt16 {
+    if !isStableKnown {
+      stableWords = decodeMap(stable, setId).words
+      isStableKnown = true
+    }
+    return stableWords[region]
   }
 
   /// Overwrites labels and map, as bringing a PV in as a new leg does.
   func eraseMetadata() {
-    write(Array(repeating: 0, count: dataPlace), at: 0, isDurable: true)
+    write(.zeros, at: 0, count: dataPlace, isDurable: true)
   }
 }

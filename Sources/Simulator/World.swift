@@ -1,9 +1,10 @@
 // The world: virtual time, legs, clients, an administrator, crashes; and the production engine.
 //
-// One turn (`step`) does what the server's loop turn does: move to the next moment at which
-// something is due, feed a random batch of what is due then (completions, requests, commands) into
-// the engine, settle it, and perform all its effects. Everything random comes from one generator
-// in a fixed order, so the same seed gives the same run.
+// Several reactors share one engine, as in the server. One turn of a reactor feeds a random batch of
+// what is due for it (completions, requests) into the engine, settles it and takes all effects
+// out: its own it performs, at once or at its next turn; those of other reactors go into their
+// mailboxes. Everything random comes from one generator in a fixed order, so the same seed gives
+// the same run.
 //
 // | phase    | what goes on                                                                  |
 // | chaos    | clients, faults, commands, crashes, until the operations are used up          |
@@ -16,16 +17,16 @@ import MirrorEngine
 import MirrorFormat
 
 /// One simulated run.
-public final class World {
+public struct World: ~Copyable {
   static let tickNanoseconds = Nanoseconds.second / 4
   static let requestsMax = 64
   /// No run needs so many; one that does goes round in circles.
-  static let stepsMax: UInt64 = 300_000
+  static let stepsMax: UInt64 = 2_000_000
 
   /// What the run is made of.
   public let scenario: Scenario
   /// The barrier that is taken away, if any.
-  public let mutation: Mutation?
+  public let removed: Barrier?
   /// What happened.
   public internal(set) var trace: Trace
   /// How much of it.
@@ -45,13 +46,19 @@ public final class World {
   var faults: FaultSet
   var client: SimulatedClient
 
-  var pending = PendingHeap()
-  var held: [PendingIO] = []
-  var ioOrder: UInt64 = 0
-  var buffers: [[UInt8]] = []
-  var freeBuffers: [Int] = []
+  var reactors: [SimulatedReactor]
+  var eventOrder: UInt64 = 0
+  var ios: [SimulatedIO] = []
+  var freeIO: Int32 = -1
+  var iosInFlight = 0
+  var buffers = BufferPool()
   var requests = [SimulatedRequest](repeating: SimulatedRequest(), count: World.requestsMax)
-  var submitAt: [Instant]
+  var freeRequests: [Int] = []
+  var openRequests = 0
+  /// Requests of each connection that are not answered.
+  var inside: [Int]
+  /// Connections that would send if they had room.
+  var isBlocked: [Bool]
   var submitted = 0
   var nextTick = Instant.zero
   var nextUnrest: Instant
@@ -59,6 +66,9 @@ public final class World {
   var online = LegSet.none
   /// Its members, online or not.
   var members = LegSet.none
+  /// Legs whose file the server holds: from the start or a command that brings it in until the
+  /// engine calls the leg idle.
+  var attached = LegSet.none
   /// Legs that came back to the set and wait for `readd`.
   var returning: [ReturningLeg?]
   /// Gone legs whose cache dies once the engine has let go of them.
@@ -66,16 +76,32 @@ public final class World {
   /// Legs whose cache died: until the labels say that they are offline, a crash of the server is as
   /// bad as a power loss, for it makes them equal to the others again.
   var lostCache = LegSet.none
+  /// The leg that lies, in scenarios that have one.
+  let liar: LegSlot?
+  /// The other side of a split brain: its legs and what its clients know.
+  var otherSide: OtherSide?
+  /// The path of the leg that was chosen, until a label has recorded it.
+  var chosenLeg: String?
+  /// While there is another side: this side's own generation is durable.
+  var hasRecordedOwn = false
+  /// Copies of labels (by slot) and pages (by slot and page) that are known to be the newest; -1:
+  /// not known.
+  var newestLabel = [Int](repeating: -1, count: LegSlot.count)
+  var newestPage: [Int]
+  /// The leg that lies has stopped to, and what it did is repaired.
+  var isHealed = false
   var isCalm = false
   var isStopping = false
   var wasFlushLatched = false
+  /// Flushes were latched at some time: what legs lost then, nobody knows.
+  var hasLostData = false
   var faultNumber = 0
 
   /// A world before its first step, which keeps so many of the last events.
-  public init(scenario: Scenario, mutation: Mutation? = nil, keptEvents: Int = 50) {
+  public init(scenario: Scenario, removed: Barrier? = nil, keptEvents: Int = 50) {
     trace = Trace(keptMax: keptEvents)
     self.scenario = scenario
-    self.mutation = mutation
+    self.removed = removed
     layout = scenario.layout
     var random = PRNG(seed: scenario.seed)
     setId = Identifier(high: random.next(), low: random.next())
@@ -85,100 +111,131 @@ public final class World {
       cellCount: Int(scenario.sizeBytes) / scenario.grain, grain: scenario.grain)
     legs = World.createLegs(scenario, setId: setId, &random)
     returning = Array(repeating: nil, count: LegSlot.count)
-    submitAt = Array(repeating: .zero, count: scenario.connections)
+    newestPage = Array(repeating: -1, count: LegSlot.count * layout.pageCount)
+    reactors = Array(repeating: SimulatedReactor(), count: scenario.reactors)
+    inside = Array(repeating: 0, count: scenario.connections)
+    isBlocked = Array(repeating: false, count: scenario.connections)
     nextUnrest = Instant(nanoseconds: random.below(scenario.unrestNanoseconds))
+    liar =
+      scenario.has(.liar) ? LegSlot(Int(random.below(UInt64(scenario.legCount)))) : nil
     guard
-      case .success(let plan) = World.plan(legs, absent: .none, isDegradedAllowed: false)
+      case .success(let plan) = World.plan(legs, absent: .none, AssemblyOptions())
     else { preconditionFailure("a mirror that was just created assembles") }
-    engine = Engine(World.start(plan, legs, scenario, seed: random.next()), now: .zero)
+    engine = Engine(
+      World.start(plan, legs, scenario, seed: random.next(), removed: removed), now: .zero)
     self.random = random
+    attached = plan.online
     counts.starts = 1
+    freeRequests = (0..<World.requestsMax).reversed().map { $0 }
+    for connection in 0..<scenario.connections { schedule(connection, after: 0) }
   }
 
   /// Runs to the end, or to the first violation.
-  public func run() {
+  public mutating func run() {
     while violation == nil, submitted < scenario.operations { turn() }
     if violation == nil { calmDown() }
   }
 
   // MARK: One turn
 
-  func turn() {
+  mutating func turn() {
     step += 1
     if step > World.stepsMax {
       fail("the run does not end: \(World.stepsMax) steps; \(describeState())")
     }
-    advance()
-    let batch = random.int(in: 1...scenario.batchMax)
-    for _ in 0..<batch where violation == nil {
-      guard feedOne() else { break }
+    if let reactor = advance() {
+      var left = 1 + random.below(UInt64(scenario.batchMax))
+      while left > 0, violation == nil, let event = reactors[reactor].queue.pop(due: now) {
+        feed(event, reactor)
+        left -= 1
+      }
+      settle(by: reactor)
     }
     if now >= nextTick {
       engine.tick(now: now)
       nextTick = now.advanced(byNanoseconds: World.tickNanoseconds)
+      settle(by: anyReactor())
     } else if let wake = engine.nextWake, now >= wake {
       engine.tick(now: now)
+      settle(by: anyReactor())
     }
-    settle()
     if !isCalm, now >= nextUnrest {
       let gap = 1 + random.below(2 * scenario.unrestNanoseconds)
       nextUnrest = now.advanced(byNanoseconds: gap)
       unrest()
-      settle()
+      settle(by: anyReactor())
     }
   }
 
-  func settle() {
+  func anyReactorCount() -> UInt64 { UInt64(reactors.count) }
+
+  mutating func anyReactor() -> Int {
+    reactors.count == 1 ? 0 : Int(random.below(anyReactorCount()))
+  }
+
+  mutating func settle(by reactor: Int) {
     engine.settle(now: now)
     look()
-    drain()
+    drain(by: reactor)
   }
 
-  /// Moves the time to the next moment at which something is due.
-  private func advance() {
+  /// Moves the time to the next moment at which something is due; the reactor for which it is.
+  private mutating func advance() -> Int? {
     var next = min(nextTick, engine.nextWake ?? nextTick)
-    if let due = pending.first?.due { next = min(next, due) }
-    if !isCalm {
-      next = min(next, nextUnrest)
-      for connection in submitAt.indices where canSubmit(connection) {
-        next = min(next, submitAt[connection])
-      }
+    if !isCalm { next = min(next, nextUnrest) }
+    next = max(next, now)
+    var chosen: Int?
+    var least = next
+    for reactor in reactors.indices {
+      guard let due = reactors[reactor].queue.first?.due, due <= least else { continue }
+      if due < least || chosen == nil { chosen = reactor }
+      least = due
     }
-    now = max(now, next)
+    now = max(now, least)
+    guard chosen != nil else { return nil }
+    // A turn that begins late finds more to do; so do other reactors.
+    if random.chance(1, in: 8) {
+      now = now.advanced(byNanoseconds: random.below(scenario.ioNanoseconds))
+    }
+    guard reactors.count > 1, random.chance(1, in: 2) else { return chosen }
+    let other = anyReactor()
+    if let due = reactors[other].queue.first?.due, due <= now { return other }
+    return chosen
   }
 
-  /// Feeds one thing that is due into the engine; false if nothing is.
-  private func feedOne() -> Bool {
-    let hasIO = pending.first.map { $0.due <= now } ?? false
-    var ready: [Int] = []
-    if !isCalm {
-      for connection in submitAt.indices where canSubmit(connection) {
-        if submitAt[connection] <= now { ready.append(connection) }
-      }
+  private mutating func feed(_ event: Event, _ reactor: Int) {
+    switch event.kind {
+    case .io: complete(Int(event.value))
+    case .delivered: engine.completed(IOToken(raw: event.value), error: 0, now: now)
+    case .submit: submitNext(connection: Int(event.value))
+    case .mail: reactors[reactor].isWoken = false
     }
-    if hasIO, ready.isEmpty || random.chance(2, in: 3) {
-      if let io = pending.pop() { complete(io) }
-      return true
-    }
-    guard !ready.isEmpty else { return false }
-    submit(connection: ready[Int(random.below(UInt64(ready.count)))])
-    return true
+  }
+
+  mutating func push(_ kind: Event.Kind, _ value: UInt64, to reactor: Int, after delay: UInt64) {
+    eventOrder += 1
+    reactors[reactor].queue.push(
+      Event(
+        due: now.advanced(byNanoseconds: delay), order: eventOrder, kind: kind, value: value))
   }
 
   // MARK: Legs as the engine sees them
 
   /// Looks at what the engine thinks of its legs.
-  func look() {
-    let snapshot = engine.snapshot()
-    online = .none
-    members = .none
-    for leg in snapshot.legs {
-      members.insert(leg.slot)
-      if leg.state == .online { online.insert(leg.slot) }
+  mutating func look() {
+    online = engine.onlineLegs
+    members = engine.memberLegs
+    let isLatched = engine.isFlushLatched
+    if isLatched, !wasFlushLatched {
+      oracle.flushFailed()
+      hasLostData = true
     }
-    if snapshot.isFlushLatched, !wasFlushLatched { oracle.flushFailed() }
-    wasFlushLatched = snapshot.isFlushLatched
-    if wasFlushLatched {
+    wasFlushLatched = isLatched
+    if engine.isOpen {
+      if otherSide != nil { hasRecordedOwn = true }
+      chosenLeg = nil
+    }
+    if isLatched {
       // The last good leg stays whatever it loses; that it lost something is no longer known once
       // the latch is cleared, and no mirror could make it good. So it loses nothing for good.
       for slot in 0..<LegSlot.count where online.contains(LegSlot(slot)) { legs[slot]?.keepLost() }
@@ -193,11 +250,11 @@ public final class World {
 
   // MARK: Notes
 
-  func fail(_ text: String) {
+  mutating func fail(_ text: String) {
     if violation == nil { violation = Violation(text: text, step: step) }
   }
 
-  func note(
+  mutating func note(
     _ kind: TraceEvent.Kind, _ what: StaticString, leg: Int = -1, name: UInt64 = 0,
     range: ByteRange = ByteRange(offset: 0, count: 0), value: Int64 = 0
   ) {

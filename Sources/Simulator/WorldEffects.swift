@@ -1,7 +1,8 @@
-// Performing the engine's effects: I/O on simulated legs, merges, answers.
+// Performing the engine's effects: mailboxes, merges, deliveries, I/O on simulated legs.
 //
-// When a write's bytes are taken from its buffer, and when a read's bytes are taken from the leg,
-// is drawn: at the start or at the end, as the hardware likes. A write changes the leg at its end.
+// When a read's bytes are taken from the leg is drawn: at the start or at the end, as the hardware
+// likes. A write changes the leg at its end, with the bytes that are in its memory then: memory
+// that the engine gave away too early shows.
 
 import Base
 import Faults
@@ -9,106 +10,153 @@ import MirrorEngine
 import MirrorFormat
 
 extension World {
-  func drain() {
-    while violation == nil, let effect = engine.popEffect() { perform(effect) }
+  // MARK: Mail
+
+  /// Takes all effects out of the engine: `reactor` performs its own, the others get mail.
+  mutating func drain(by reactor: Int) {
+    while let effect = engine.popEffect() {
+      let target = World.reactor(of: effect) ?? reactor
+      guard target < reactors.count else {
+        fail("an effect for a reactor that is not there")
+        return
+      }
+      reactors[target].mail.append(effect)
+      if target != reactor, !reactors[target].isWoken {
+        reactors[target].isWoken = true
+        push(.mail, 0, to: target, after: random.below(50 * Nanoseconds.microsecond))
+      }
+    }
+    guard reactors[reactor].mailHead < reactors[reactor].mail.count else { return }
+    // Between its turn at the engine and this others may have theirs.
+    if reactors.count > 1, random.chance(1, in: 4) {
+      if !reactors[reactor].isWoken {
+        reactors[reactor].isWoken = true
+        push(.mail, 0, to: reactor, after: random.below(50 * Nanoseconds.microsecond))
+      }
+      return
+    }
+    while violation == nil, reactors[reactor].mailHead < reactors[reactor].mail.count {
+      let effect = reactors[reactor].mail[reactors[reactor].mailHead]
+      reactors[reactor].mailHead += 1
+      perform(effect, reactor)
+    }
+    reactors[reactor].mail.removeAll(keepingCapacity: true)
+    reactors[reactor].mailHead = 0
   }
 
-  private func perform(_ effect: Effect) {
+  /// The reactor that has to perform an effect; nil: any.
+  private static func reactor(of effect: Effect) -> Int? {
     switch effect {
-    case .io(let io): issue(io)
+    case .io(let io): reactor(of: io.owner)
+    case .merge(let owner, _, _, _): reactor(of: owner)
+    case .mergeZeros(let owner, _, _): reactor(of: owner)
+    case .deliver(_, let owner, _, _, _): reactor(of: owner)
+    case .fillZeros(let owner, _, _): reactor(of: owner)
+    case .reply(let token, _): reactor(of: token)
+    case .replaceBuffer(let token): reactor(of: token)
+    case .release(let token): reactor(of: token)
+    case .event, .legIdle: nil
+    }
+  }
+
+  private static func reactor(of token: RequestToken) -> Int? {
+    token.raw == 0 ? nil : Int(token.raw >> 56) - 1
+  }
+
+  private mutating func perform(_ effect: Effect, _ reactor: Int) {
+    switch effect {
+    case .io(let io): issue(io, reactor)
     case .merge(let owner, let requestOffset, let scratchOffset, let count):
-      guard let slot = slot(of: owner), mutation != .dropMerges else { return }
-      let buffer = buffers[requests[slot].buffer]
-      let first = Int(requestOffset)
-      guard first + count <= buffer.count else {
-        fail("a merge beyond the request's buffer")
-        return
-      }
-      toScratch(Array(buffer[first..<first + count]), at: scratchOffset)
+      guard let buffer = buffer(of: owner, Int(requestOffset), count) else { return }
+      buffers.memories[buffer].copy(
+        at: Int(requestOffset), to: engine.scratch, at: scratchOffset, count: count)
     case .mergeZeros(_, let scratchOffset, let count):
-      guard mutation != .dropMerges else { return }
-      toScratch(Array(repeating: 0, count: count), at: scratchOffset)
+      engine.scratch.withBytes(at: scratchOffset, count: count) { span in
+        for offset in 0..<count { span.store(0 as UInt8, at: offset) }
+      }
     case .deliver(let token, let owner, let requestOffset, let scratchOffset, let count):
-      guard let slot = slot(of: owner) else { return }
-      let first = Int(requestOffset)
-      guard first + count <= buffers[requests[slot].buffer].count else {
-        fail("a delivery beyond the request's buffer")
-        return
-      }
-      buffers[requests[slot].buffer].replaceSubrange(
-        first..<first + count, with: fromScratch(at: scratchOffset, count: count))
-      engine.completed(token, error: 0, now: now)
+      guard let buffer = buffer(of: owner, Int(requestOffset), count) else { return }
+      buffers.memories[buffer].copy(
+        from: engine.scratch, at: scratchOffset, to: Int(requestOffset), count: count)
+      push(.delivered, token.raw, to: reactor, after: 0)
     case .fillZeros(let owner, let requestOffset, let count):
-      store([UInt8](repeating: 0, count: Int(count)), of: owner, at: Int(requestOffset))
+      guard let buffer = buffer(of: owner, Int(requestOffset), Int(count)) else { return }
+      buffers.memories[buffer].fill(0, at: Int(requestOffset), count: Int(count))
     case .replaceBuffer(let token): replaceBuffer(token)
-    case .reply(let token, let error):
-      if mutation == .loseReply, random.chance(1, in: 100) { return }
-      replied(token, error: error)
-      if mutation == .replyTwice, random.chance(1, in: 100) { replied(token, error: error) }
-    case .release(let token):
-      if mutation == .loseReply, slot(of: token).map({ !requests[$0].isAnswered }) ?? true {
-        return
+    case .reply(let token, let error): replied(token, error: error)
+    case .release(let token): released(token)
+    case .event(let event): told(event)
+    case .legIdle(let leg):
+      note(.idle, "", leg: leg.index)
+      if !attached.contains(leg) { fail("leg \(leg) is called idle twice") }
+      attached.remove(leg)
+      if ios.contains(where: { $0.isInUse && $0.io.leg == leg }) {
+        fail("leg \(leg) is called idle while I/O of it is in flight")
       }
-      released(token)
-    case .event(let event):
-      note(.event, "", leg: event.leg?.index ?? -1, name: event.detail, value: Int64(kind(event)))
-    case .legIdle(let leg): note(.idle, "", leg: leg.index)
     }
   }
 
-  private func kind(_ event: MirrorEvent) -> Int {
+  /// The buffer of a request, if it has `count` bytes from `offset` on; else a violation.
+  private mutating func buffer(of owner: RequestToken, _ offset: Int, _ count: Int) -> Int? {
+    guard let slot = slot(of: owner) else { return nil }
+    let buffer = requests[slot].buffer
+    guard buffer >= 0, offset + count <= buffers.size(buffer) else {
+      fail("the engine goes beyond the buffer of request \(String(owner.raw, radix: 16))")
+      return nil
+    }
+    return buffer
+  }
+
+  private mutating func told(_ event: MirrorEvent) {
+    note(
+      .event, event.kind.word, leg: event.leg?.index ?? -1, name: event.detail)
     switch event.kind {
-    case .legFailed: 1
-    case .legRemoved: 2
-    case .legOnline: 3
-    case .resyncStarted: 4
-    case .resyncDone: 5
-    case .recoveryDone: 6
-    case .generationRecorded: 7
-    case .readRedirected: 8
-    case .readFailed: 9
-    case .flushLatched: 10
-    case .copyFailed: 11
-    case .spareDropped: 12
-    case .replaceStarted: 13
-    case .legReplaced: 14
-    case .replaceEnded: 15
-    case .readRepaired: 16
-    case .scrubMismatch: 17
-    case .scrubReadFailed: 18
-    case .scrubDone: 19
+    case .resyncDone, .recoveryDone: counts.resyncs += 1
+    case .readRepaired: counts.repairs += 1
+    case .scrubDone: counts.scrubs += 1
+    case .scrubMismatch:
+      // Nothing makes legs differ for long but a leg that lies, and what a failed flush took.
+      if liar == nil, !hasLostData {
+        fail("a scrub found legs that differ at byte \(event.detail)")
+      }
+    default: break
     }
-  }
-
-  // MARK: Scratch memory
-
-  private func toScratch(_ bytes: [UInt8], at offset: Int) {
-    engine.scratch.withBytes(at: offset, count: bytes.count) { span in
-      span.store(bytes, at: 0)
-    }
-  }
-
-  private func fromScratch(at offset: Int, count: Int) -> [UInt8] {
-    var copy: [UInt8] = []
-    engine.scratch.withBytes(at: offset, count: count) { span in
-      copy = span.bytes.copied(0..<count)
-    }
-    return copy
   }
 
   // MARK: Issuing
 
-  private func issue(_ io: LegIO) {
+  private mutating func takeIO(_ io: SimulatedIO) -> Int {
+    iosInFlight += 1
+    guard freeIO >= 0 else {
+      ios.append(io)
+      return ios.count - 1
+    }
+    let index = Int(freeIO)
+    freeIO = ios[index].nextFree
+    ios[index] = io
+    return index
+  }
+
+  private mutating func giveIO(_ index: Int) {
+    iosInFlight -= 1
+    if ios[index].buffer >= 0 { buffers.unuse(ios[index].buffer) }
+    ios[index].isInUse = false
+    ios[index].nextFree = freeIO
+    freeIO = Int32(index)
+  }
+
+  private mutating func issue(_ io: LegIO, _ reactor: Int) {
     counts.legIO += 1
     let slot = io.leg.index
     note(
       .issue, World.name(io), leg: slot, name: io.token.raw,
       range: ByteRange(offset: io.offset, count: io.count), value: Int64(bitPattern: io.owner.raw))
-    guard let leg = legs[slot] else {
+    guard let leg = legs[slot], attached.contains(io.leg) else {
       fail("I/O on leg \(slot), which is not there")
       return
     }
-    guard let place = io.kind == .flush ? 0 : leg.place(offset: io.offset, count: io.count) else {
+    let place = io.kind == .flush ? 0 : leg.place(offset: io.offset, count: io.count)
+    guard place >= 0 else {
       fail("I/O on leg \(slot) outside labels, map and data: \(io.offset)+\(io.count)")
       return
     }
@@ -117,21 +165,19 @@ extension World {
       fail("I/O on leg \(slot) is not aligned: \(io.offset)+\(io.count)")
     }
     checkProtection(io)
-    var item = PendingIO(
-      io: io, due: now, order: ioOrder, error: 0, place: place, buffer: -1, bytes: nil,
-      mark: leg.sequence)
-    ioOrder += 1
-    if case .request(let token, _) = io.buffer, let request = self.slot(of: token) {
-      item.buffer = requests[request].buffer
+    checkMetadata(io, leg)
+    var item = SimulatedIO(io: io, reactor: reactor, place: place, buffer: -1, mark: leg.sequence)
+    if case .request(let token, let offset) = io.buffer {
+      guard let buffer = buffer(of: token, Int(offset), Int(io.count)) else { return }
+      item.buffer = buffer
+      buffers.use(buffer)
     }
-    mutate(&item, leg)
-    if random.chance(1, in: 2) {
-      if io.kind == .write { item.bytes = sourceBytes(item) }
-      if io.kind == .read, item.bytes == nil {
-        item.bytes = leg.bytes(at: item.place, count: Int(io.count))
-      }
+    if io.kind == .read, random.chance(1, in: 2) {
+      item.isTaken = true
+      take(item, leg)
     }
-    schedule(item)
+    tellLie(&item, leg)
+    schedule(takeIO(item))
   }
 
   static func name(_ io: LegIO) -> StaticString {
@@ -150,84 +196,108 @@ extension World {
     return ByteRange(offset: io.offset - layout.dataOffset, count: io.count)
   }
 
-  private func schedule(_ io: PendingIO) {
-    var item = io
+  private mutating func schedule(_ index: Int) {
+    let io = ios[index].io
     let operation: FaultOperation =
-      switch item.io.kind {
+      switch io.kind {
       case .read: .read
       case .write: .write
       case .flush: .flush
       case .zero, .discard: .zero
       }
-    var delay = 20 * Nanoseconds.microsecond + random.below(400 * Nanoseconds.microsecond)
-    if random.chance(1, in: 40) { delay += random.below(40 * Nanoseconds.millisecond) }
-    switch faults.decide(operation, on: item.io.leg, range: deviceRange(item.io), now: now) {
-    case .none: break
-    case .error(let errno): item.error = errno
-    case .delay(let nanoseconds): delay += nanoseconds
-    case .hang:
-      note(.hang, World.name(item.io), leg: item.io.leg.index, name: item.io.token.raw)
-      held.append(item)
-      return
+    var delay = 20 * Nanoseconds.microsecond + random.below(scenario.ioNanoseconds)
+    if random.chance(1, in: 64) { delay += random.below(40 * Nanoseconds.millisecond) }
+    if !faults.isEmpty {
+      switch faults.decide(operation, on: io.leg, range: deviceRange(io), now: now) {
+      case .none: break
+      case .error(let errno): ios[index].error = errno
+      case .delay(let nanoseconds):
+        counts.hit(.delay)
+        delay += nanoseconds
+      case .hang:
+        counts.hit(.hang)
+        note(.hang, World.name(io), leg: io.leg.index, name: io.token.raw)
+        ios[index].isHeld = true
+        return
+      }
+      countError(ios[index].error)
     }
-    item.due = now.advanced(byNanoseconds: delay)
-    pending.push(item)
+    push(.io, UInt64(index), to: ios[index].reactor, after: delay)
+  }
+
+  private mutating func countError(_ error: Int32) {
+    switch error {
+    case 0: break
+    case 28: counts.hit(.noSpace)
+    case 19: counts.hit(.offline)
+    default: counts.hit(.error)
+    }
   }
 
   /// Hung I/O of a leg goes on.
-  func releaseHeld(on slot: LegSlot) {
-    let released = held.filter { $0.io.leg == slot }
-    held.removeAll { $0.io.leg == slot }
-    for var item in released {
-      if !scenario.mustSucceed, random.chance(1, in: 3) { item.error = 5 }
-      item.due = now.advanced(byNanoseconds: random.below(5 * Nanoseconds.millisecond))
-      pending.push(item)
-    }
-  }
-
-  func sourceBytes(_ item: PendingIO) -> [UInt8] {
-    let count = Int(item.io.count)
-    switch item.io.buffer {
-    case .scratch(let offset): return fromScratch(at: offset, count: count)
-    case .request(_, let offset):
-      let first = Int(offset)
-      guard item.buffer >= 0, first + count <= buffers[item.buffer].count else {
-        fail("an I/O of leg \(item.io.leg) outside its buffer")
-        return Array(repeating: Pattern.garbage, count: count)
-      }
-      return Array(buffers[item.buffer][first..<first + count])
-    case .none: return Array(repeating: 0, count: count)
+  mutating func releaseHeld(on slot: LegSlot) {
+    for index in ios.indices where ios[index].isInUse && ios[index].isHeld {
+      guard ios[index].io.leg == slot else { continue }
+      ios[index].isHeld = false
+      if !scenario.mustSucceed, random.chance(1, in: 3) { ios[index].error = 5 }
+      push(
+        .io, UInt64(index), to: ios[index].reactor,
+        after: random.below(5 * Nanoseconds.millisecond))
     }
   }
 
   // MARK: Completing
 
-  func complete(_ item: PendingIO) {
+  /// The bytes that a write takes to its leg.
+  func source(_ item: SimulatedIO) -> ByteSource {
+    switch item.io.buffer {
+    case .scratch(let offset): .scratch(engine.scratch, at: offset)
+    case .request(_, let offset): .memory(buffers.memories[item.buffer], at: Int(offset))
+    case .none: .zeros
+    }
+  }
+
+  /// The leg's bytes go into the memory of a read.
+  private mutating func take(_ item: SimulatedIO, _ leg: SimulatedLeg) {
+    let count = Int(item.io.count)
+    switch item.io.buffer {
+    case .scratch(let offset):
+      leg.read(at: item.place, into: engine.scratch, at: offset, count: count)
+      if item.io.leg == liar { taint(item.io.owner) }
+    case .request(let token, let offset):
+      leg.read(
+        at: item.place, into: buffers.memories[item.buffer], at: Int(offset), count: count)
+      if item.io.leg == liar { taint(token) }
+    case .none: fail("a read without memory")
+    }
+  }
+
+  /// The leg that lies may have answered a part of this request, if it is still there.
+  private mutating func taint(_ token: RequestToken) {
+    let slot = Int(token.raw >> 32 & 0xff_ffff)
+    if slot < requests.count, requests[slot].request.token == token {
+      requests[slot].isTainted = true
+    }
+  }
+
+  mutating func complete(_ index: Int) {
+    let item = ios[index]
     let io = item.io
     note(
       .complete, World.name(io), leg: io.leg.index, name: io.token.raw, value: Int64(item.error))
     if let leg = legs[io.leg.index] { apply(item, leg) }
+    if item.error == 0 { learnCopy(io) }
+    giveIO(index)
     engine.completed(io.token, error: item.error, now: now)
   }
 
-  private func apply(_ item: PendingIO, _ leg: SimulatedLeg) {
+  private mutating func apply(_ item: SimulatedIO, _ leg: SimulatedLeg) {
     let io = item.io
     switch io.kind {
-    case .read:
-      guard item.error == 0 else { return }
-      store(item.bytes ?? leg.bytes(at: item.place, count: Int(io.count)), of: item)
-    case .write, .zero, .discard:
-      guard !item.isDropped else { return }
-      let bytes = item.bytes ?? sourceBytes(item)
-      if item.error != 0 {
-        leg.writeTorn(bytes, at: item.place, &random)
-        return
-      }
-      leg.write(
-        bytes, at: item.place, isDurable: io.isDurable && mutation != .ignoreDurable)
-      if let range = deviceRange(io) { faults.rewritten(range, on: io.leg) }
+    case .read: if item.error == 0, !item.isTaken { take(item, leg) }
+    case .write, .zero, .discard: applyWrite(item, leg)
     case .flush:
-      if item.isDropped { return }
+      if case .drop = item.lie { return }
       if item.error == 0 {
         leg.flushed(mark: item.mark)
       } else {
@@ -236,52 +306,25 @@ extension World {
     }
   }
 
-  /// Bytes that come from no leg into a request's buffer.
-  private func store(_ bytes: [UInt8], of owner: RequestToken, at first: Int) {
-    guard let slot = slot(of: owner) else { return }
-    let buffer = requests[slot].buffer
-    guard buffer >= 0, first + bytes.count <= buffers[buffer].count else {
-      fail("zeros beyond the request's buffer")
+  private mutating func applyWrite(_ item: SimulatedIO, _ leg: SimulatedLeg) {
+    let count = Int(item.io.count)
+    if item.error != 0 {
+      leg.writeTorn(source(item), at: item.place, count: count, &random)
       return
     }
-    buffers[buffer].replaceSubrange(first..<first + bytes.count, with: bytes)
-  }
-
-  private func store(_ bytes: [UInt8], of item: PendingIO) {
-    switch item.io.buffer {
-    case .scratch(let offset): toScratch(bytes, at: offset)
-    case .request(_, let offset):
-      let first = Int(offset)
-      guard item.buffer >= 0, first + bytes.count <= buffers[item.buffer].count else {
-        fail("a read of leg \(item.io.leg) outside its buffer")
-        return
-      }
-      buffers[item.buffer].replaceSubrange(first..<first + bytes.count, with: bytes)
-    case .none: fail("a read without memory")
+    var place = item.place
+    switch item.lie {
+    case .none: break
+    case .drop: return
+    case .misdirect(let elsewhere): place = elsewhere
+    case .flip(let bit):
+      leg.write(source(item), at: place, count: count, isDurable: item.io.isDurable)
+      leg.flipBit(bit, at: place + bit / 8 % count)
+      return
     }
-  }
-
-  // MARK: Broken on purpose
-
-  private func mutate(_ item: inout PendingIO, _ leg: SimulatedLeg) {
-    guard let mutation else { return }
-    let io = item.io
-    let isData = io.kind != .flush && io.offset >= layout.dataOffset
-    let isMap = !isData && io.kind == .write && io.offset >= layout.mapOffset
-    switch mutation {
-    case .dropLogPages: item.isDropped = isMap
-    case .dropLabels: item.isDropped = io.kind == .write && !isData && !isMap
-    case .skipFlush: item.isDropped = io.kind == .flush
-    case .dropWrites:
-      item.isDropped = isData && io.kind == .write && io.leg.index == 1 && random.chance(1, in: 2)
-    case .readAnyLeg:
-      guard isData, io.kind == .read else { return }
-      for other in legs where other !== leg {
-        if let other { item.bytes = other.bytes(at: item.place, count: Int(io.count)) }
-      }
-    case .ackBeforeWrite, .ignoreDurable, .dropMerges, .forgetIntent, .forgetStale, .replyTwice,
-      .loseReply:
-      break
+    leg.write(source(item), at: place, count: count, isDurable: item.io.isDurable)
+    if !faults.isEmpty, let range = deviceRange(item.io) {
+      faults.rewritten(range, on: item.io.leg)
     }
   }
 }

@@ -4,78 +4,68 @@ import Base
 import MirrorEngine
 
 extension World {
-  /// A connection has room for another request.
-  func canSubmit(_ connection: Int) -> Bool {
-    var inside = 0
-    var free = false
-    for request in requests {
-      if !request.isInUse {
-        free = true
-      } else if request.connection == connection, !request.isAnswered {
-        inside += 1
-      }
-    }
-    return free && inside < scenario.depth && submitted < scenario.operations
+  /// When a connection thinks of its next request.
+  mutating func schedule(_ connection: Int, after delay: UInt64) {
+    push(.submit, UInt64(connection), to: connection % reactors.count, after: delay)
   }
 
-  var openRequests: Int { requests.filter { $0.isInUse && !$0.isAnswered }.count }
-
-  func submit(connection: Int) {
-    submitted += 1
-    var think = random.below(300) * Nanoseconds.microsecond
-    if random.chance(1, in: 50) { think = random.below(20) * Nanoseconds.millisecond }
-    submitAt[connection] = now.advanced(byNanoseconds: think)
-    if scenario.hasPauses, random.chance(1, in: 60) {
-      let pause = random.below(16) * Nanoseconds.second
-      for index in submitAt.indices {
-        submitAt[index] = max(submitAt[index], now.advanced(byNanoseconds: pause))
-      }
+  /// A connection sends its next request if it has room for it; else when it has.
+  mutating func submitNext(connection: Int) {
+    guard !isCalm, submitted < scenario.operations else { return }
+    guard inside[connection] < scenario.depth, freeRequests.count > 1 else {
+      isBlocked[connection] = true
+      return
     }
+    submitted += 1
+    var think = random.below(scenario.ioNanoseconds)
+    if random.chance(1, in: 64) { think += random.below(20 * Nanoseconds.millisecond) }
+    if scenario.has(.pauses), random.chance(1, in: 128) {
+      think += random.below(16) * Nanoseconds.second
+    }
+    schedule(connection, after: think)
     let (request, cells) = client.next(&random)
     submit(request, cells: cells, connection: connection)
   }
 
-  func submit(_ asked: MirrorRequest, cells: Range<Int>, connection: Int) {
-    guard let slot = requests.firstIndex(where: { !$0.isInUse }) else { return }
+  mutating func submit(_ asked: MirrorRequest, cells: Range<Int>, connection: Int) {
+    guard let slot = freeRequests.popLast() else { return }
+    let grain = scenario.grain
     var request = asked
     requests[slot].generation += 1
     request.token = RequestToken(
-      raw: UInt64(requests[slot].generation) << 16 | UInt64(slot + 1))
+      raw: UInt64(connection % reactors.count + 1) << 56 | UInt64(slot) << 32
+        | UInt64(requests[slot].generation))
     requests[slot].isInUse = true
     requests[slot].isAnswered = false
-    requests[slot].isAckedEarly = false
+    requests[slot].isTainted = false
     requests[slot].connection = connection
     requests[slot].request = request
     requests[slot].cells = cells
-    requests[slot].oldBuffers = []
     requests[slot].buffer = -1
     requests[slot].write = 0
+    openRequests += 1
+    inside[connection] += 1
     switch request.kind {
     case .read:
       requests[slot].start = oracle.beginRead()
-      requests[slot].buffer = takeBuffer(Int(request.range.count))
+      requests[slot].buffer = buffers.take(Int(request.range.count), grain: grain)
     case .write:
       let write = oracle.beginWrite(cells: cells, isZero: false)
       requests[slot].write = write
-      let buffer = takeBuffer(Int(request.range.count))
-      Pattern.fill(
-        &buffers[buffer], id: write, firstCell: cells.lowerBound, grain: scenario.grain)
+      let buffer = buffers.take(Int(request.range.count), grain: grain)
+      Pattern.fill(buffers.memories[buffer], id: write, cells: cells, grain: grain)
       requests[slot].buffer = buffer
     case .zero, .trim:
       requests[slot].write = oracle.beginWrite(cells: cells, isZero: true)
     case .flush: requests[slot].start = oracle.beginFlush()
     }
     note(
-      .submit, name(request.kind), name: request.token.raw, range: request.range,
+      .submit, World.name(request.kind), name: request.token.raw, range: request.range,
       value: Int64(requests[slot].write))
-    if mutation == .ackBeforeWrite, request.kind == .write {
-      requests[slot].isAckedEarly = true
-      oracle.writeAcked(requests[slot].write, isDurable: request.isFUA)
-    }
     engine.submit(request, now: now)
   }
 
-  private func name(_ kind: MirrorRequest.Kind) -> StaticString {
+  private static func name(_ kind: MirrorRequest.Kind) -> StaticString {
     switch kind {
     case .read: "read"
     case .write: "write"
@@ -85,29 +75,10 @@ extension World {
     }
   }
 
-  // MARK: Buffers
-
-  func takeBuffer(_ count: Int) -> Int {
-    let bytes = [UInt8](repeating: Pattern.garbage, count: count)
-    guard let index = freeBuffers.popLast() else {
-      buffers.append(bytes)
-      return buffers.count - 1
-    }
-    buffers[index] = bytes
-    return index
-  }
-
-  func giveBuffer(_ index: Int) {
-    // Whoever still uses it shall notice.
-    buffers[index] = []
-    freeBuffers.append(index)
-  }
-
   /// The slot of a request that the engine speaks of; nil (and a violation) if there is none.
-  func slot(of token: RequestToken) -> Int? {
-    let slot = Int(token.raw & 0xffff) - 1
-    guard slot >= 0, slot < requests.count, requests[slot].isInUse,
-      requests[slot].request.token == token
+  mutating func slot(of token: RequestToken) -> Int? {
+    let slot = Int(token.raw >> 32 & 0xff_ffff)
+    guard slot < requests.count, requests[slot].isInUse, requests[slot].request.token == token
     else {
       fail("the engine speaks of request \(String(token.raw, radix: 16)), which is not there")
       return nil
@@ -117,7 +88,7 @@ extension World {
 
   // MARK: Answers
 
-  func replied(_ token: RequestToken, error: Int32) {
+  mutating func replied(_ token: RequestToken, error: Int32) {
     guard let slot = slot(of: token) else { return }
     note(.reply, "", name: token.raw, value: Int64(error))
     guard !requests[slot].isAnswered else {
@@ -125,58 +96,108 @@ extension World {
       return
     }
     requests[slot].isAnswered = true
+    openRequests -= 1
+    answered(requests[slot].connection)
     counts.operations += 1
     if error != 0 { counts.errors += 1 }
     guard error == 0 || error == 5 || error == 28 || error == 108 else {
       fail("errno \(error) is not one of the protocol's")
       return
     }
-    let request = requests[slot]
     if error != 0, scenario.mustSucceed || isCalm && !isStopping {
       fail("a request failed with errno \(error) although no leg fails anything")
     }
-    switch request.request.kind {
+    judge(slot, error: error)
+  }
+
+  /// Tells the oracle how a request ended.
+  private mutating func judge(_ slot: Int, error: Int32) {
+    switch requests[slot].request.kind {
     case .read:
-      if error == 0 {
-        let bytes = buffers[request.buffer]
-        if let wrong = oracle.readReturned(bytes, cells: request.cells, start: request.start) {
-          fail("read \(request.request.range): \(wrong)")
-        }
-      } else {
-        oracle.endRead(start: request.start)
+      guard error == 0, !requests[slot].isTainted || isHealed else {
+        oracle.endRead(start: requests[slot].start)
+        return
       }
+      let wrong = oracle.readReturned(
+        buffers.memories[requests[slot].buffer], cells: requests[slot].cells,
+        start: requests[slot].start)
+      if let wrong { fail("read \(requests[slot].request.range): \(wrong)") }
     case .write, .zero, .trim:
-      guard !request.isAckedEarly else { break }
       if error == 0 {
-        oracle.writeAcked(request.write, isDurable: request.request.isFUA)
+        oracle.writeAcked(requests[slot].write, isDurable: requests[slot].request.isFUA)
       } else {
-        oracle.writeFailed(request.write)
+        oracle.writeFailed(requests[slot].write)
       }
     case .flush:
-      if error == 0 { oracle.flushAcked(start: request.start) }
+      if error == 0 { oracle.flushAcked(start: requests[slot].start) }
     }
   }
 
-  func released(_ token: RequestToken) {
+  private mutating func answered(_ connection: Int) {
+    inside[connection] -= 1
+    if isBlocked[connection], freeRequests.count > 1 { unblock(connection) }
+  }
+
+  private mutating func unblock(_ connection: Int) {
+    isBlocked[connection] = false
+    schedule(connection, after: random.below(scenario.ioNanoseconds))
+  }
+
+  mutating func released(_ token: RequestToken) {
     guard let slot = slot(of: token) else { return }
     note(.release, "", name: token.raw)
     guard requests[slot].isAnswered else {
       fail("request \(String(token.raw, radix: 16)) is released before its answer")
       return
     }
-    let used =
-      requests[slot].oldBuffers + (requests[slot].buffer < 0 ? [] : [requests[slot].buffer])
-    for io in pending.items + held where io.buffer >= 0 && used.contains(io.buffer) {
-      fail("a buffer is released while leg \(io.io.leg) still uses it")
+    if requests[slot].buffer >= 0 { giveBuffer(requests[slot].buffer) }
+    if !requests[slot].oldBuffers.isEmpty {
+      for buffer in requests[slot].oldBuffers { giveBuffer(buffer) }
+      requests[slot].oldBuffers.removeAll()
     }
-    for buffer in used { giveBuffer(buffer) }
     requests[slot].isInUse = false
+    freeRequests.append(slot)
+    for connection in isBlocked.indices
+    where isBlocked[connection] && inside[connection] < scenario.depth {
+      unblock(connection)
+    }
   }
 
-  func replaceBuffer(_ token: RequestToken) {
+  private mutating func giveBuffer(_ buffer: Int) {
+    if buffers.isUsed(buffer) { fail("a buffer is released while a leg still uses it") }
+    buffers.give(buffer, grain: scenario.grain)
+  }
+
+  mutating func replaceBuffer(_ token: RequestToken) {
     guard let slot = slot(of: token) else { return }
     note(.replace, "", name: token.raw)
     requests[slot].oldBuffers.append(requests[slot].buffer)
-    requests[slot].buffer = takeBuffer(Int(requests[slot].request.range.count))
+    requests[slot].buffer = buffers.take(
+      Int(requests[slot].request.range.count), grain: scenario.grain)
+  }
+
+  /// The server is gone, and with it every connection; clients connect again.
+  mutating func forgetRequests() {
+    for slot in requests.indices {
+      requests[slot].isInUse = false
+      requests[slot].oldBuffers.removeAll()
+    }
+    freeRequests = (0..<World.requestsMax).reversed().map { $0 }
+    openRequests = 0
+    buffers.reset()
+    ios.removeAll(keepingCapacity: true)
+    freeIO = -1
+    iosInFlight = 0
+    for reactor in reactors.indices {
+      reactors[reactor].queue.removeAll()
+      reactors[reactor].mail.removeAll(keepingCapacity: true)
+      reactors[reactor].mailHead = 0
+      reactors[reactor].isWoken = false
+    }
+    for connection in inside.indices {
+      inside[connection] = 0
+      isBlocked[connection] = false
+      schedule(connection, after: random.below(Nanoseconds.millisecond))
+    }
   }
 }

@@ -1,6 +1,7 @@
 // Creating, assembling and starting a mirror on simulated legs, by the production's own assembly.
 
 import Base
+import Faults
 import MirrorEngine
 import MirrorFormat
 
@@ -10,24 +11,24 @@ extension World {
     _ scenario: Scenario, setId: Identifier, _ random: inout PRNG
   ) -> [SimulatedLeg?] {
     let layout = scenario.layout
+    let isStale = scenario.has(.staleStart)
+    let isUnwritten = scenario.has(.unwritten)
     var legs = [SimulatedLeg?](repeating: nil, count: LegSlot.count)
     var members = [Member](repeating: .vacant, count: LegSlot.count)
     for slot in 0..<scenario.legCount {
       let legId = Identifier(high: random.next(), low: random.next())
-      members[slot] = Member(
-        legId: legId, state: .online, isSyncing: scenario.startsStale && slot > 0)
-      let isGarbage = scenario.startsStale && slot > 0
+      members[slot] = Member(legId: legId, state: .online, isSyncing: isStale && slot > 0)
       legs[slot] = SimulatedLeg(
         legId: legId, layout: layout,
-        fill: scenario.hasUnwritten
-          ? Pattern.garbage ^ UInt8(slot + 1) : isGarbage ? Pattern.garbage : 0)
+        fill: isUnwritten
+          ? Pattern.garbage ^ UInt8(slot + 1) : isStale && slot > 0 ? Pattern.garbage : 0)
     }
-    var stale: UInt16 = 0
-    if scenario.startsStale {
-      for slot in 1..<scenario.legCount { stale |= 1 << UInt16(slot) }
+    var word: UInt16 = 0
+    if isStale {
+      for slot in 1..<scenario.legCount { word |= 1 << UInt16(slot) }
     }
-    if scenario.hasUnwritten { stale = RegionWord.unwritten }
-    let words = [UInt16](repeating: stale, count: layout.regionCount)
+    if isUnwritten { word = RegionWord.unwritten }
+    let words = [UInt16](repeating: word, count: layout.regionCount)
     let first = Generation(
       counter: 1, id: Identifier(high: random.next(), low: random.next()))
     for slot in 0..<scenario.legCount {
@@ -38,14 +39,14 @@ extension World {
           slot: LegSlot(slot), lineage: Lineage(current: first, parents: []), members: members,
           layout: layout, logKind: scenario.logKind)
         put(label, copy: copy, leg)
-        var bytes = [UInt8](repeating: 0, count: Layout.pageBytes)
         for page in 0..<layout.pageCount {
-          bytes.withMutableRawSpan { span in
+          let memory = Memory(count: Layout.pageBytes)
+          memory.withMutableBytes(at: 0, count: Layout.pageBytes) { span in
             RegionMapPage.encode(
               page: page, sequence: UInt64(1 + copy), setId: setId, words: words,
               firstWord: page * Layout.wordsPerPage, into: &span)
           }
-          put(bytes, at: layout.pageOffset(page: page, copy: copy), leg)
+          put(memory, at: layout.pageOffset(page: page, copy: copy), leg)
         }
       }
     }
@@ -54,21 +55,20 @@ extension World {
 
   /// Writes one copy of a label, durably.
   static func put(_ label: Label, copy: Int, _ leg: SimulatedLeg) {
-    var bytes = [UInt8](repeating: 0, count: Label.byteCount)
-    bytes.withMutableRawSpan { label.encode(into: &$0) }
-    put(bytes, at: Layout.labelOffset(copy: copy), leg)
+    let memory = Memory(count: Label.byteCount)
+    memory.withMutableBytes(at: 0, count: Label.byteCount) { label.encode(into: &$0) }
+    put(memory, at: Layout.labelOffset(copy: copy), leg)
   }
 
-  private static func put(_ bytes: [UInt8], at offset: UInt64, _ leg: SimulatedLeg) {
-    guard let place = leg.place(offset: offset, count: UInt64(bytes.count)) else {
-      preconditionFailure("labels and map have a place")
-    }
-    leg.write(bytes, at: place, isDurable: true)
+  private static func put(_ memory: Memory, at offset: UInt64, _ leg: SimulatedLeg) {
+    let place = leg.place(offset: offset, count: UInt64(memory.count))
+    precondition(place >= 0, "labels and map have a place")
+    leg.write(.memory(memory, at: 0), at: place, count: memory.count, isDurable: true)
   }
 
   /// What assembly makes of the PVs that are there; those without a label are not offered.
   static func plan(
-    _ legs: [SimulatedLeg?], absent: LegSet, isDegradedAllowed: Bool
+    _ legs: [SimulatedLeg?], absent: LegSet, _ options: AssemblyOptions
   ) -> Result<AssemblyPlan, AssemblyRefusal> {
     var candidates: [AssemblyCandidate] = []
     for index in 0..<LegSlot.count {
@@ -80,46 +80,59 @@ extension World {
           path: "leg\(index)", label: label, legBytes: leg.layout.pvBytes,
           logicalBlockBytes: 512))
     }
-    let options = AssemblyOptions(isDegradedAllowed: isDegradedAllowed)
     return Assembly.plan(candidates, options: options)
+  }
+
+  /// The same for the legs of this world; `--choose-leg` is said again until a label has recorded
+  /// what was chosen.
+  func plan(absent: LegSet, isDegraded: Bool) -> Result<AssemblyPlan, AssemblyRefusal> {
+    if let chosen = chosenLeg {
+      let options = AssemblyOptions(isDegradedAllowed: true, chooseLeg: chosen)
+      if case .success(let plan) = World.plan(legs, absent: absent, options) {
+        return .success(plan)
+      }
+    }
+    return World.plan(legs, absent: absent, AssemblyOptions(isDegradedAllowed: isDegraded))
   }
 
   /// What the engine is started with.
   static func start(
     _ plan: AssemblyPlan, _ legs: [SimulatedLeg?], _ scenario: Scenario, seed: UInt64,
-    mutation: Mutation? = nil
+    removed: Barrier?
   ) -> EngineStart {
     var maps = [LegMap?](repeating: nil, count: LegSlot.count)
     for case let leg? in plan.legs {
       maps[leg.slot.index] = legs[leg.slot.index]?.map(setId: plan.setId)
     }
-    let map = AssemblyMap.elect(plan: plan, maps: maps)
+    let map = AssemblyMap.elect(plan: plan, maps: maps, removed: removed)
     var start = EngineStart(plan: plan, map: map, seed: seed)
     start.readPolicy = scenario.readPolicy
     start.requestsMax = requestsMax
-    for region in start.words.indices {
-      if mutation == .forgetIntent { start.words[region] &= ~RegionWord.intent }
-      if mutation == .forgetStale { start.words[region] &= ~RegionWord.staleMask }
-    }
+    start.removedBarrier = removed
     return start
   }
 
   // MARK: The end of a server
 
+  /// The server dies, with the power or without, and is started again.
+  mutating func crash(losingPower: LegSet) {
+    die(losingPower: losingPower)
+    restart()
+  }
+
   /// The server dies, with the power or without.
-  func crash(losingPower: LegSet) {
+  mutating func die(losingPower: LegSet) {
     note(.command, "crash", value: Int64(losingPower.bits))
     var takesBack = !losingPower.isEmpty || !losesCache.isEmpty
-    for item in pending.removeAll() + held {
+    for index in ios.indices where ios[index].isInUse {
+      let item = ios[index]
       guard let leg = legs[item.io.leg.index] else { continue }
       switch item.io.kind {
       case .write, .zero, .discard:
-        guard !item.isDropped else { continue }
-        leg.writeTorn(item.bytes ?? sourceBytes(item), at: item.place, &random)
+        leg.writeTorn(source(item), at: item.place, count: Int(item.io.count), &random)
       case .flush, .read: break
       }
     }
-    held.removeAll()
     for index in 0..<LegSlot.count {
       guard let leg = legs[index] else { continue }
       let slot = LegSlot(index)
@@ -135,26 +148,24 @@ extension World {
     lostCache = .none
     if takesBack {
       oracle.powerLost()
-      counts.powerLosses += 1
+      counts.hit(.powerLoss)
     } else {
       oracle.processCrashed()
-      counts.crashes += 1
+      counts.hit(.crash)
     }
-    restart()
-  }
-
-  /// Everything the server had in memory is gone; it is started again.
-  func restart() {
-    buffers.removeAll()
-    freeBuffers.removeAll()
-    for slot in requests.indices { requests[slot].isInUse = false }
-    guard violation == nil else { return }
+    forgetRequests()
     // A server flushes a PV before it trusts what it reads there: what the last server left in
     // flight may be visible and not durable.
     for leg in legs { leg?.flushed(mark: UInt64.max) }
+  }
+
+  /// Everything the server had in memory is gone; it is started again.
+  mutating func restart() {
+    guard violation == nil else { return }
+    rotSomething()
     let gone = goneLegs
     var absent = gone
-    if scenario.hasDegradedStarts, !isCalm, random.chance(1, in: 3) {
+    if scenario.has(.degradedStarts), !isCalm, random.chance(1, in: 3) {
       absent = absent.union(LegSet(bits: UInt8(truncatingIfNeeded: random.next())))
     }
     guard let plan = chooseLegs(absent: absent) ?? chooseLegs(absent: gone) ?? planOfAll() else {
@@ -163,9 +174,9 @@ extension World {
     takePlan(plan)
   }
 
-  /// Legs that have disappeared.
+  /// Legs that have disappeared, or belong to the other side of a split brain.
   var goneLegs: LegSet {
-    var gone = LegSet.none
+    var gone = otherSide?.legs ?? .none
     for active in faults.faults where active.fault.action == .offline {
       gone.insert(active.fault.leg)
     }
@@ -173,9 +184,10 @@ extension World {
   }
 
   /// A plan without `absent`, if an administrator may risk it: the newest generation is there.
-  private func chooseLegs(absent: LegSet) -> AssemblyPlan? {
-    guard case .success(let all) = World.plan(legs, absent: .none, isDegradedAllowed: true),
-      case .success(let plan) = World.plan(legs, absent: absent, isDegradedAllowed: true),
+  func chooseLegs(absent: LegSet) -> AssemblyPlan? {
+    let hidden = otherSide?.legs ?? .none
+    guard case .success(let all) = plan(absent: hidden, isDegraded: true),
+      case .success(let plan) = plan(absent: absent.union(hidden), isDegraded: true),
       plan.lineage.current == all.lineage.current
     else { return nil }
     // With `--log core` an absent leg is stale everywhere when it is back: who starts without the
@@ -184,6 +196,8 @@ extension World {
       scenario.logKind == .disk || absent.isEmpty
         || !plan.online.subtracting(plan.incomplete).isEmpty
     else { return nil }
+    // A page that has rotted on the legs that are there may be whole on the absent ones.
+    guard !scenario.has(.rot) || absent.isEmpty || !isLosing(plan) else { return nil }
     var holders = plan.online
     while let slot = holders.popFirst() {
       if plan.legs[slot.index]?.label.label.lineage.current == all.lineage.current { return plan }
@@ -191,14 +205,37 @@ extension World {
     return nil
   }
 
-  /// All legs are brought back; now it has to assemble.
-  private func planOfAll() -> AssemblyPlan? {
+  private func elect(_ plan: AssemblyPlan) -> AssemblyMap {
+    var maps = [LegMap?](repeating: nil, count: LegSlot.count)
+    for case let leg? in plan.legs {
+      maps[leg.slot.index] = legs[leg.slot.index]?.map(setId: plan.setId)
+    }
+    return AssemblyMap.elect(plan: plan, maps: maps)
+  }
+
+  /// Whether by this plan some region would be good on no leg, present or not.
+  private func isLosing(_ plan: AssemblyPlan) -> Bool {
+    let everybody = UInt16(plan.configured.bits)
+    for word in elect(plan).words where word & everybody == everybody { return true }
+    return false
+  }
+
+  /// Whether the legs but `absent` can be started and have all data: else whoever is chosen later
+  /// has given up what only the others had.
+  func canStart(without absent: LegSet) -> Bool {
+    guard let plan = chooseLegs(absent: absent) else { return false }
+    return elect(plan).regionsWithoutSource == 0
+  }
+
+  /// All legs of this side are brought back; now it has to assemble.
+  private mutating func planOfAll() -> AssemblyPlan? {
     faults.removeAll()
+    let hidden = otherSide?.legs ?? .none
     let isUnlabelled = legs.contains { leg in
       if let leg, case .failure = leg.label() { true } else { false }
     }
     // A PV that was being added may have no label yet.
-    switch World.plan(legs, absent: .none, isDegradedAllowed: isUnlabelled) {
+    switch plan(absent: hidden, isDegraded: isUnlabelled || !hidden.isEmpty) {
     case .success(let plan): return plan
     case .failure(let refusal):
       if dropStrays() { return planOfAll() }
@@ -211,18 +248,20 @@ extension World {
 
   /// Drops PVs that the engine did not count among its members when it was last seen; false if there
   /// is none. They were to be added and failed: an administrator leaves them out.
-  func dropStrays() -> Bool {
+  mutating func dropStrays() -> Bool {
     var found = false
     for slot in 0..<LegSlot.count where legs[slot] != nil && !members.contains(LegSlot(slot)) {
+      if let side = otherSide, side.legs.contains(LegSlot(slot)) { continue }
       legs[slot] = nil
       found = true
     }
     return found
   }
 
-  private func takePlan(_ plan: AssemblyPlan) {
+  mutating func takePlan(_ plan: AssemblyPlan) {
     counts.starts += 1
-    for index in 0..<LegSlot.count {
+    let hidden = otherSide?.legs ?? .none
+    for index in 0..<LegSlot.count where !hidden.contains(LegSlot(index)) {
       let member = plan.members[index]
       if let leg = legs[index], member.state == .vacant || member.legId != leg.legId {
         legs[index] = nil
@@ -233,18 +272,46 @@ extension World {
       if leg.role == .diverged { legs[leg.slot.index]?.eraseMetadata() }
       returning[leg.slot.index] = ReturningLeg(leg)
     }
-    let start = World.start(
-      plan, legs, scenario, seed: random.next(), mutation: mutation)
-    note(
-      .start, "start", name: plan.lineage.current.counter, value: Int64(plan.online.bits))
+    let start = World.start(plan, legs, scenario, seed: random.next(), removed: removed)
+    note(.start, "start", name: plan.lineage.current.counter, value: Int64(plan.online.bits))
     for index in 0..<LegSlot.count where plan.members[index].state != .vacant {
-      let stale = start.words.filter { $0 & (1 << UInt16(index)) != 0 }.count
+      var stale = 0
+      for word in start.words where word & (1 << UInt16(index)) != 0 { stale += 1 }
       note(.start, "stale regions", leg: index, value: Int64(stale))
     }
+    let everybody = UInt16(plan.configured.bits)
+    var lost = 0
+    for word in start.words where word & everybody == everybody { lost += 1 }
+    if lost > 0 { note(.start, "regions that are good nowhere", value: Int64(lost)) }
+    learnCopies(plan)
+    attached = plan.online
+    for spare in start.spares { attached.insert(spare.slot) }
     now = now.advanced(byNanoseconds: random.below(Nanoseconds.second))
     engine = Engine(start, now: now)
     wasFlushLatched = false
     nextTick = now
-    settle()
+    settle(by: 0)
+  }
+
+  // MARK: Rot
+
+  /// A sector of a leg's metadata rots while nobody looks. Both copies must have been good, and the
+  /// label commit through: what no second fault has hit has to survive one.
+  private mutating func rotSomething() {
+    // Where only an absent leg is good, the map says so on its own; a second fault may lose that.
+    guard scenario.has(.rot), !isCalm, random.chance(1, in: 3), canStart(without: goneLegs) else {
+      return
+    }
+    let slot = Int(random.below(UInt64(LegSlot.count)))
+    guard let leg = legs[slot], case .success(let first) = leg.label(copy: 0),
+      case .success(let second) = leg.label(copy: 1),
+      first.lineage.current == second.lineage.current, first.members == second.members
+    else { return }
+    let map = leg.map(setId: setId)
+    for page in 0..<map.pageCount where !map.hasBothCopies(page: page) { return }
+    let place = Int(random.below(UInt64(leg.metadataBytes)))
+    leg.rot(at: place)
+    counts.hit(.rot)
+    note(.command, "rot", leg: slot, value: Int64(place))
   }
 }

@@ -7,33 +7,43 @@ import MirrorFormat
 
 extension World {
   /// Does one random thing of those that the scenario has.
-  func unrest() {
-    let scenario = scenario
-    switch random.below(16) {
-    case 0, 1: if scenario.hasErrors { addErrors() }
-    case 2: if scenario.hasNoSpace { addFault(.full, trigger: .probability(millionths: 500_000)) }
-    case 3: if scenario.hasHangs { addFault(.hang, trigger: hangTrigger()) }
-    case 4: if scenario.hasLosses { loseLeg() }
+  mutating func unrest() {
+    switch random.below(20) {
+    case 0, 1: if scenario.has(.errors) { addErrors() }
+    case 2:
+      if scenario.has(.noSpace) { addFault(.full, trigger: .probability(millionths: 500_000)) }
+    case 3: if scenario.has(.hangs) { addFault(.hang, trigger: hangTrigger()) }
+    case 4: if scenario.has(.losses) { loseLeg() }
     case 5, 6, 7: heal(anyLeg())
-    case 8: if scenario.hasCrashes { crash(losingPower: .none) }
-    case 9: if scenario.hasPowerLosses { losePower() }
-    case 10: if scenario.hasStops { stopAndStart() }
-    case 11, 12: if scenario.hasCommands { command() }
+    case 8: if scenario.has(.crashes) { crash(losingPower: .none) }
+    case 9: if scenario.has(.powerLosses) { losePower() }
+    case 10: if scenario.has(.stops) { stopAndStart() }
+    case 11, 12: if scenario.has(.commands) { command() }
+    case 13: if scenario.has(.scrubs) { commandScrub() }
+    case 14: if scenario.has(.splitBrains) { splitBrain() }
+    case 15:
+      if scenario.has(.slowness) {
+        let least = random.below(10 * Nanoseconds.millisecond)
+        addFault(
+          .delay(minNanoseconds: least, maxNanoseconds: 4 * least + 1), trigger: .always)
+      }
     default: bringBack(anyLeg())
     }
   }
 
-  func anyLeg() -> LegSlot {
-    let present = (0..<LegSlot.count).filter { legs[$0] != nil }
+  mutating func anyLeg() -> LegSlot {
+    var present = LegSet.none
+    for slot in 0..<LegSlot.count where legs[slot] != nil { present.insert(LegSlot(slot)) }
     guard !present.isEmpty else { return LegSlot(0) }
-    return LegSlot(present[Int(random.below(UInt64(present.count)))])
+    var left = random.below(UInt64(present.count))
+    while left > 0, present.popFirst() != nil { left -= 1 }
+    return present.first ?? LegSlot(0)
   }
 
   // MARK: Faults
 
-  private func addFault(_ action: FaultAction, trigger: FaultTrigger) {
+  private mutating func addFault(_ action: FaultAction, trigger: FaultTrigger) {
     faultNumber += 1
-    counts.faults += 1
     let leg = anyLeg()
     let operations =
       random.chance(1, in: 2)
@@ -45,16 +55,16 @@ extension World {
         action: action))
   }
 
-  private func hangTrigger() -> FaultTrigger {
+  private mutating func hangTrigger() -> FaultTrigger {
     random.chance(1, in: 2) ? .always : .probability(millionths: 100_000)
   }
 
-  private func addErrors() {
+  private mutating func addErrors() {
     if random.chance(1, in: 4) {
       let offset = random.below(layout.sizeBytes / 512) * 512
       let count = min(512 * (1 + random.below(16)), layout.sizeBytes - offset)
       faultNumber += 1
-      counts.faults += 1
+      counts.hit(.badSector)
       let leg = anyLeg()
       note(.command, "bad sector", leg: leg.index, range: ByteRange(offset: offset, count: count))
       faults.add(
@@ -73,20 +83,17 @@ extension World {
   }
 
   /// A leg disappears; its cache may die with it, once the engine has noticed.
-  private func loseLeg() {
+  private mutating func loseLeg() {
     let leg = anyLeg()
     faultNumber += 1
-    counts.faults += 1
     let diesToo = random.chance(1, in: 2)
     note(.command, "leg lost", leg: leg.index, value: diesToo ? 1 : 0)
     faults.add(Fault(name: "\(faultNumber)", leg: leg, action: .offline))
-    if diesToo, online.contains(leg), online.count > 1 {
-      losesCache.insert(leg)
-    }
+    if diesToo, online.contains(leg), online.count > 1 { losesCache.insert(leg) }
   }
 
   /// All faults of a leg end, hung I/O goes on.
-  func heal(_ leg: LegSlot) {
+  mutating func heal(_ leg: LegSlot) {
     if losesCache.contains(leg) {
       // The engine has to notice first that it is gone, or cannot do without it: then its cache
       // was not lost after all.
@@ -98,19 +105,54 @@ extension World {
     releaseHeld(on: leg)
   }
 
-  private func losePower() {
+  private mutating func losePower() {
     let all = LegSet(bits: 0xff)
     let some = LegSet(bits: UInt8(truncatingIfNeeded: random.next()) | 1)
     crash(losingPower: random.chance(1, in: 3) ? some : all)
   }
 
+  private mutating func splitBrain() {
+    guard otherSide != nil else {
+      partLegs()
+      return
+    }
+    if random.chance(1, in: 2) { changeSides() } else { rejoinLegs() }
+  }
+
+  /// What the leg that lies does with an I/O.
+  mutating func tellLie(_ item: inout SimulatedIO, _ leg: SimulatedLeg) {
+    guard item.io.leg == liar, !isCalm, random.chance(1, in: 16) else { return }
+    let count = Int(item.io.count)
+    switch item.io.kind {
+    case .read: return
+    case .flush:
+      counts.hit(.drop)
+      item.lie = .drop
+    case .write, .zero, .discard:
+      guard item.io.offset >= layout.dataOffset else { return }
+      switch random.below(3) {
+      case 0:
+        counts.hit(.drop)
+        item.lie = .drop
+      case 1:
+        counts.hit(.corrupt)
+        item.lie = .flip(bit: Int(random.below(UInt64(count * 8))))
+      default:
+        counts.hit(.misdirect)
+        let blocks = (layout.sizeBytes - item.io.count) / UInt64(layout.blockBytes) + 1
+        let offset = random.below(blocks) * UInt64(layout.blockBytes)
+        item.lie = .misdirect(
+          place: leg.place(offset: layout.dataOffset + offset, count: item.io.count))
+      }
+    }
+  }
+
   // MARK: The administrator
 
-  private func command() {
-    counts.commands += 1
+  private mutating func command() {
     let leg = anyLeg()
     do throws(CommandError) {
-      switch random.below(8) {
+      switch random.below(10) {
       case 0, 1:
         try engine.fail(leg, now: now)
         note(.command, "leg fail", leg: leg.index)
@@ -118,12 +160,12 @@ extension World {
         try engine.remove(leg, now: now)
         note(.command, "leg remove", leg: leg.index)
         returning[leg.index] = nil
-      case 3: try addLeg()
-      case 4:
+      case 3, 4: try addLeg()
+      case 5:
         engine.setCopierPaused(random.chance(1, in: 2), now: now)
         note(.command, "pause")
-      case 5: clearLatch()
-      case 6 where random.chance(1, in: 2):
+      case 6: clearLatch()
+      case 7 where random.chance(1, in: 2):
         if random.chance(1, in: 2) {
           try engine.setWriteMostly(leg, random.chance(1, in: 2), now: now)
         } else if !wasFlushLatched {
@@ -132,12 +174,38 @@ extension World {
         note(.command, "leg set or refresh", leg: leg.index)
       default: bringBack(leg)
       }
+      counts.commands += 1
     } catch {
+      counts.refused += 1
       note(.command, "refused", leg: leg.index)
     }
   }
 
-  func clearLatch() {
+  private mutating func commandScrub() {
+    do throws(CommandError) {
+      if random.chance(1, in: 4) {
+        try engine.stopScrub(now: now)
+        note(.command, "scrub stop")
+        return
+      }
+      var range: ByteRange?
+      if random.chance(1, in: 2) {
+        let first = random.below(layout.sizeBytes)
+        range = ByteRange(offset: first, count: 1 + random.below(layout.sizeBytes - first))
+      }
+      try engine.startScrub(
+        ScrubOrder(
+          mode: random.chance(1, in: 2) ? .check : .repair,
+          preferred: random.chance(1, in: 3) ? anyLeg() : nil, range: range), now: now)
+      note(.command, "scrub")
+      counts.commands += 1
+    } catch {
+      counts.refused += 1
+      note(.command, "scrub refused")
+    }
+  }
+
+  mutating func clearLatch() {
     guard wasFlushLatched else { return }
     note(.command, "clear latch")
     engine.clearFlushLatch(now: now)
@@ -145,26 +213,41 @@ extension World {
     look()
   }
 
-  private func addLeg() throws(CommandError) {
+  private mutating func addLeg() throws(CommandError) {
+    // Every command waits until the labels say what the one before it did.
+    guard engine.isLabelSettled else { return }
     let slot = try engine.slotForNewLeg()
-    guard legs.filter({ $0 != nil }).count < 5 else { return }
+    var present = 0
+    for leg in legs where leg != nil { present += 1 }
+    guard present < 5 || random.chance(1, in: 8), otherSide == nil, !attached.contains(slot)
+    else { return }
     let legId = Identifier(high: random.next(), low: random.next())
     let leg = SimulatedLeg(legId: legId, layout: layout, fill: Pattern.garbage)
     faults.removeAll(on: slot)
     legs[slot.index] = leg
     returning[slot.index] = nil
+    forgetCopies(of: slot)
+    attached.insert(slot)
     // As a server does: the PV says what it is before any label lists it.
     var label = engine.labelForAddedPV(legId: legId, at: slot)
     for copy in [1, 0] {
       World.put(label, copy: copy, leg)
       label.sequence += 1
     }
+    do throws(CommandError) { try bringIn(legId, slot) } catch {
+      attached.remove(slot)
+      legs[slot.index] = nil
+      throw error
+    }
+  }
+
+  private mutating func bringIn(_ legId: Identifier, _ slot: LegSlot) throws(CommandError) {
     switch random.below(4) {
     case 0:
       try engine.add(legId: legId, at: slot, isSpare: true, now: now)
       note(.command, "leg add --spare", leg: slot.index)
-    case 1 where slot != anyLeg():
-      let old = members.first ?? slot
+    case 1:
+      let old = anyMember(besides: slot)
       try engine.add(legId: legId, at: slot, replacing: old, now: now)
       note(.command, "leg replace", leg: slot.index, value: Int64(old.index))
     default:
@@ -173,9 +256,20 @@ extension World {
     }
   }
 
+  private mutating func anyMember(besides slot: LegSlot) -> LegSlot {
+    var rest = members
+    rest.remove(slot)
+    guard !rest.isEmpty else { return slot }
+    var left = random.below(UInt64(rest.count))
+    while left > 0, rest.popFirst() != nil { left -= 1 }
+    return rest.first ?? slot
+  }
+
   /// Brings an offline leg in again, as a server does that is told to.
-  func bringBack(_ slot: LegSlot) {
-    guard let leg = legs[slot.index], !goneLegs.contains(slot) else { return }
+  mutating func bringBack(_ slot: LegSlot) {
+    guard let leg = legs[slot.index], !attached.contains(slot), !goneLegs.contains(slot) else {
+      return
+    }
     var returned = ReturningLeg(
       legId: leg.legId, lineage: Lineage(current: Generation(counter: 0, id: .zero), parents: []),
       labelSequence: 0, labelCopy: 0, isTreatedAsNew: true)
@@ -197,8 +291,11 @@ extension World {
       }
       leg.forgetLost()
       if returned.isTreatedAsNew { leg.eraseMetadata() }
+      forgetCopies(of: slot)
       try engine.readd(returned, to: slot, now: now)
+      attached.insert(slot)
       returning[slot.index] = nil
+      counts.commands += 1
       note(.command, "leg readd", leg: slot.index, value: returned.isTreatedAsNew ? 1 : 0)
     } catch {
       note(.command, "readd refused", leg: slot.index)

@@ -4,6 +4,7 @@
 
 import ArgumentParser
 import Glibc
+import MirrorEngine
 import Simulator
 
 @main
@@ -24,8 +25,16 @@ struct Simulate: ParsableCommand {
   @Flag(help: "Go on after a violation and list all seeds that have one.")
   var all = false
 
+  @Flag(help: "Make the scenario of a violation smaller before it is told.")
+  var shrink = false
+
   @Option(help: "How many of the last events are printed with a violation.")
   var events: Int = 50
+
+  @Option(help: "Take this barrier of the engine away, or list them with `list`.")
+  var remove: String?
+
+  @OptionGroup var reduced: ReductionOptions
 
   @Option(help: "Run this exhaustive scenario instead, or `all`.")
   var exhaustive: String?
@@ -38,43 +47,25 @@ struct Simulate: ParsableCommand {
       try ExhaustiveCommand.run(exhaustive, at: at)
       return
     }
+    if remove == "list" {
+      for barrier in Barrier.allCases { print(barrier) }
+      return
+    }
+    let campaign = Campaign(
+      reduction: try reduced.reduction(), removed: try barrier(), keptEvents: max(1, events),
+      goesOn: all, shrinks: shrink)
     let first = seed ?? UInt64.random(in: 0..<1 << 32)
     print("seeds from \(first) on")
-    let begin = Simulate.seconds()
-    var counts = RunCounts()
-    var failed: [UInt64] = []
-    var done = 0
-    while true {
-      if let minutes {
-        if Simulate.seconds() - begin >= minutes * 60 { break }
-      } else if done >= seeds {
-        break
-      }
-      let current = first &+ UInt64(done)
-      Trap.note(seed: current)
-      let world = World(scenario: Scenario(seed: current), keptEvents: max(1, events))
-      world.run()
-      done += 1
-      counts.add(world.counts)
-      guard let violation = world.violation else { continue }
-      failed.append(current)
-      if all {
-        print("seed \(current): \(violation.text)")
-        continue
-      }
-      print(world.trace.table)
-      print("\n\(world.scenario)")
-      print("\nseed \(current), step \(violation.step): \(violation.text)")
-      print("again: nbdmirror-sim --seed \(current)")
-      break
+    let failed = campaign.run(from: first, seeds: seeds, minutes: minutes)
+    if failed > 0 { throw ExitCode(1) }
+  }
+
+  private func barrier() throws -> Barrier? {
+    guard let remove else { return nil }
+    guard let barrier = Barrier.allCases.first(where: { "\($0)" == remove }) else {
+      throw ValidationError("no barrier is called \"\(remove)\"; see --remove list")
     }
-    let elapsed = Simulate.seconds() - begin
-    print(
-      "\(done) seeds in \(Int(elapsed)) s: \(counts.operations) operations "
-        + "(\(counts.errors) failed), \(counts.legIO) leg I/O, \(counts.crashes) crashes, "
-        + "\(counts.powerLosses) power losses, \(counts.starts) starts, "
-        + "\(counts.commands) commands, \(counts.faults) faults; \(failed.count) violations")
-    if !failed.isEmpty { throw ExitCode(1) }
+    return barrier
   }
 
   static func seconds() -> Double {
@@ -82,5 +73,44 @@ struct Simulate: ParsableCommand {
     // The kernel fills the structure; it cannot fail for this clock.
     _ = unsafe clock_gettime(CLOCK_MONOTONIC, &time)
     return Double(time.tv_sec) + Double(time.tv_nsec) / 1e9
+  }
+}
+
+/// What is taken out of each scenario.
+struct ReductionOptions: ParsableArguments {
+  @Option(help: "Leave these features out of every scenario, separated by commas.")
+  var without: String?
+
+  @Option(help: "At most so many client operations per seed.")
+  var operations: Int?
+
+  @Option(help: "At most so many legs.")
+  var legs: Int?
+
+  @Option(help: "At most so many connections.")
+  var connections: Int?
+
+  @Option(help: "At most so many requests in flight per connection.")
+  var depth: Int?
+
+  @Option(help: "At most so many regions.")
+  var regions: Int?
+
+  func reduction() throws -> Reduction {
+    var reduction = Reduction()
+    for name in (without ?? "").split(separator: ",") {
+      guard let feature = Features(named: String(name)) else {
+        throw ValidationError(
+          "no feature is called \"\(name)\"; there are: "
+            + Features.names.joined(separator: ", "))
+      }
+      reduction.without.insert(feature)
+    }
+    reduction.operationsMax = operations
+    reduction.legsMax = legs
+    reduction.connectionsMax = connections
+    reduction.depthMax = depth
+    reduction.regionsMax = regions
+    return reduction
   }
 }
