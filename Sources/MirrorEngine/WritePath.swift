@@ -121,8 +121,11 @@ extension Engine {
       buffer = .none
     }
     // What an unresolved read has returned shall not be taken back by a power loss in which the
-    // leg that it was written to falls back to what it held before.
-    let isDurable = kind == .write && (operation.isFUA || operation.kind == .read)
+    // leg that it was written to falls back to what it held before. A merged block brings the rest
+    // of it from one leg to the others just so, and the next read may be answered from any.
+    let isMergedUnresolved = operation.isPartial && map.isUnresolved(operation.chunk)
+    let isDurable =
+      kind == .write && (operation.isFUA || operation.kind == .read || isMergedUnresolved)
     operations[index].phase = .writing
     operations[index].awaited = targets
     var rest = targets
