@@ -51,6 +51,11 @@ public struct Assembly: Sendable {
   /// (`Member.offlineSince`, `Member.offeredId`): the leg can only have what it was known to
   /// hold, what was offered to it, or what it made alone, and that is above the former.
   public static func isAncestor(_ label: Label, of head: Label) -> Bool {
+    isNamedAncestor(label, of: head) ?? isCountedAncestor(label, of: head)
+  }
+
+  /// Whether `head` knows the generation of `label` by its id; nil if it does not.
+  private static func isNamedAncestor(_ label: Label, of head: Label) -> Bool? {
     let own = label.lineage.current
     let newest = head.lineage.current
     guard own.id != newest.id else { return false }
@@ -61,9 +66,15 @@ public struct Assembly: Sendable {
         || !label.members.contains { $0.isGivenUp && $0.offeredId == newest.id }
     }
     guard own.counter < newest.counter else { return false }
-    if head.lineage.isDescendant(of: own.id) { return true }
+    return head.lineage.isDescendant(of: own.id) ? true : nil
+  }
+
+  /// Whether a leg that was away for longer than `head` remembers can only have what came before.
+  private static func isCountedAncestor(_ label: Label, of head: Label) -> Bool {
+    let member = head.members.first { $0.state != .vacant && $0.legId == label.legId }
     guard let member else { return false }
-    return own.counter < member.offlineSince || member.state == .spare && label.isOfSpare
+    return label.lineage.current.counter < member.offlineSince
+      || member.state == .spare && label.isOfSpare
   }
 
   /// A PV with its label.
@@ -135,11 +146,13 @@ public struct Assembly: Sendable {
     }
   }
 
-  /// The label that speaks for the mirror.
-  private mutating func chooseHead(_ legs: [Labelled]) throws(AssemblyRefusal) -> Labelled {
+  /// The labels that none of the others came after, the last written one of each generation.
+  private mutating func heads(
+    _ legs: [Labelled], _ isAncestor: (Label, Label) -> Bool
+  ) -> [Labelled] {
     var heads: [Labelled] = []
     for leg in legs {
-      let newer = legs.first { Assembly.isAncestor(leg.label, of: $0.label) }
+      let newer = legs.first { isAncestor(leg.label, $0.label) }
       if let newer {
         explanation.append(
           "\(name(of: leg.generation)) of PV \(leg.path) came before "
@@ -157,7 +170,20 @@ public struct Assembly: Sendable {
         heads.append(leg)
       }
     }
-    // Three histories can have given up each other in a circle.
+    return heads
+  }
+
+  /// The label that speaks for the mirror.
+  private mutating func chooseHead(_ legs: [Labelled]) throws(AssemblyRefusal) -> Labelled {
+    let told = explanation.count
+    var heads = self.heads(legs) { Assembly.isAncestor($0, of: $1) }
+    if heads.isEmpty {
+      // A circle: a history that was given up takes, by its counters, a leg that went over to the
+      // other one for an old one of its own. Who names the other knows better.
+      explanation.removeSubrange(told...)
+      heads = self.heads(legs) { Assembly.isNamedAncestor($0, of: $1) ?? false }
+    }
+    // Three histories can have given up each other.
     if heads.isEmpty { heads = legs }
     let chosen = try chosenLeg(legs)
     if heads.count > 1 {
