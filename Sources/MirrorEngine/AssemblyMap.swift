@@ -9,7 +9,7 @@
 //     (then nothing relied on it) or to rot (then everything did): it proves nothing.
 //  3. An uncertain page counts as what is left of it, plus: every region has intent and is stale
 //     on every leg that the label does not call complete (offline or syncing). A page that is
-//     lost on all legs: the same without the rest.
+//     lost on all legs, or uncertain with `--log core`: the same without the rest.
 //  4. On an offline leg intent counts as stale, but where no online leg is good.
 //  5. With `--log core` the map on the disk is that of the last clean stop. After any other stop
 //     every region has intent, and who is not complete by the label (offline, syncing) is stale
@@ -129,7 +129,11 @@ public struct AssemblyMap: Equatable, Sendable {
     if best == nil { lostPages += 1 } else { uncertainPages += 1 }
     // A leg that is absent and complete by the label is left to rule 4.
     let doubt = RegionWord.intent | UInt16(plan.incomplete.subtracting(plan.lost).bits)
-    for region in range { words[region] |= doubt }
+    for region in range {
+      // With a log in memory the other copy is that of the stop before, however long ago.
+      if plan.logKind == .core { words[region] &= RegionWord.unwritten }
+      words[region] |= doubt
+    }
   }
 
   /// Two words of one region, of which one is right: what is safe in both cases.
