@@ -64,6 +64,8 @@ public struct World: ~Copyable {
   var nextUnrest: Instant
   /// Legs of the engine that were last seen online; kept by `look`.
   var online = LegSet.none
+  /// Legs that have been online since their PV was made.
+  var everOnline = LegSet.none
   /// Its members, online or not.
   var members = LegSet.none
   /// Legs whose file the server holds: from the start or a command that brings it in until the
@@ -224,6 +226,7 @@ public struct World: ~Copyable {
   /// Looks at what the engine thinks of its legs.
   mutating func look() {
     online = engine.onlineLegs
+    everOnline = everOnline.union(online)
     members = engine.memberLegs
     let isLatched = engine.isFlushLatched
     if isLatched, !wasFlushLatched {

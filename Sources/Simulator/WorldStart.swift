@@ -238,7 +238,7 @@ extension World {
     switch plan(absent: hidden, isDegraded: isUnlabelled || !hidden.isEmpty) {
     case .success(let plan): return plan
     case .failure(let refusal):
-      if dropStrays() { return planOfAll() }
+      if dropStrays() || dropRefused(refusal) { return planOfAll() }
       fail(
         "the mirror does not assemble: \(refusal)\n  "
           + refusal.explanation.joined(separator: "\n  "))
@@ -256,6 +256,16 @@ extension World {
       found = true
     }
     return found
+  }
+
+  /// Leaves out a PV that assembly says is no member, if it never was online: the server died while
+  /// it was brought in. False if it was, or if something else is wrong.
+  private mutating func dropRefused(_ refusal: AssemblyRefusal) -> Bool {
+    guard case .notMember(let path, _) = refusal.reason, path.hasPrefix("leg"),
+      let slot = Int(path.dropFirst(3)), legs[slot] != nil, !everOnline.contains(LegSlot(slot))
+    else { return false }
+    legs[slot] = nil
+    return true
   }
 
   mutating func takePlan(_ plan: AssemblyPlan) {

@@ -227,6 +227,7 @@ extension World {
     legs[slot.index] = leg
     returning[slot.index] = nil
     forgetCopies(of: slot)
+    everOnline.remove(slot)
     attached.insert(slot)
     // As a server does: the PV says what it is before any label lists it.
     var label = engine.labelForAddedPV(legId: legId, at: slot)
