@@ -67,6 +67,7 @@ public struct AssemblyMap: Equatable, Sendable {
   ) -> AssemblyMap {
     precondition(maps.count == LegSlot.count, "a map for each slot")
     var map = AssemblyMap(plan: plan, maps: maps)
+    map.removed = removed
     for page in 0..<plan.layout.pageCount {
       map.electPage(page, plan, maps)
       map.applyRules(page, plan)
@@ -75,6 +76,9 @@ public struct AssemblyMap: Equatable, Sendable {
     map.explain(plan)
     return map
   }
+
+  /// Tests only.
+  private var removed: Barrier?
 
   private init(plan: AssemblyPlan, maps: [LegMap?]) {
     let pageCount = plan.layout.pageCount
@@ -126,6 +130,7 @@ public struct AssemblyMap: Equatable, Sendable {
     }
     if isConflicting { conflictingPages += 1 }
     if isCertain { return }
+    if removed == .doubtUncertainPages, best != nil { return }
     if best == nil { lostPages += 1 } else { uncertainPages += 1 }
     // A leg that is absent and complete by the label is left to rule 4.
     let doubt = RegionWord.intent | UInt16(plan.incomplete.subtracting(plan.lost).bits)
@@ -170,7 +175,7 @@ public struct AssemblyMap: Equatable, Sendable {
       if word & RegionWord.intent != 0 {
         // Where no online leg is good, nothing is written or cleared: an offline leg may hold the
         // only copy and is good when it is back.
-        if word & online != online { word |= offline }
+        if word & online != online, removed != .absentLegsAreStaleAtStart { word |= offline }
         regionsWithIntent += 1
       }
       if word & online == online { regionsWithoutSource += 1 }

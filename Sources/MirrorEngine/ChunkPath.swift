@@ -77,6 +77,10 @@ extension Engine {
     operations[index].excused = .none
     operations[index].awaited = .none
     operations[index].onlyNoSpace = true
+    if operations[index].kind == .copy, !keeps(.copyUnderLock) {
+      resume(index)
+      return
+    }
     if lock.enter(Int32(index), &operations) { resume(index) }
   }
 
@@ -121,6 +125,7 @@ extension Engine {
       operations[index].scratchBlock = -1
       wakeScratchWaiters()
     }
+    if operations[index].kind == .copy, !keeps(.copyUnderLock) { return }
     lock.leave(Int32(index), &operations, granted: &ready)
   }
 
@@ -162,13 +167,14 @@ extension Engine {
   func isAckable(_ index: Int) -> Bool {
     let operation = operations[index]
     return operation.written.union(operation.excused).isSuperset(of: membership.recordedOnline)
+      || !keeps(.ackAfterLabel)
   }
 
   /// Legs that will be stale in all of `range` after a crash now. With a log in memory those that
   /// the label calls syncing, for they will be stale everywhere.
   func recordedStale(in range: ByteRange) -> LegSet {
     if isLogged { return map.durablyStale(in: range) }
-    var syncing = membership.recordedSyncing
+    var syncing = keeps(.syncingBeforeAck) ? membership.recordedSyncing : online
     if membership.isInFlight, !membership.isSecondCopy {
       syncing = syncing.intersection(membership.stagedSyncing)
     }

@@ -125,6 +125,9 @@ public struct Engine: ~Copyable {
     scratchWaiters = FixedFIFO(capacity: operationCount, filler: -1)
     effects = FixedFIFO(
       capacity: recordCount + 5 * operationCount + 256, filler: .legIdle(LegSlot(0)))
+    copier.ignoresMisses = start.removedBarrier == .copyVoidedByMiss
+    map.trustsDurable = start.removedBarrier == .bitsInBothImages
+    lock.isOpen = start.removedBarrier == .rangeLock
     takeMembers()
     takeMap()
     lookWhomToAvoid()
@@ -163,7 +166,7 @@ public struct Engine: ~Copyable {
     // What the legs' labels list until the first commit; with a new generation to come, nobody
     // is acked before that is recorded (`isOpenRecorded`).
     membership.recordedOnline = online
-    membership.needsGeneration = start.needsGeneration
+    membership.needsGeneration = start.needsGeneration && keeps(.newGeneration)
     membership.needsCommit = !start.isReadOnly
   }
 
@@ -179,9 +182,12 @@ public struct Engine: ~Copyable {
     for page in start.unwrittenPages.indices where start.unwrittenPages[page] {
       map.suspectUnwritten(page: page)
     }
-    for region in 0..<start.layout.regionCount where map.hasIntent(region) {
+    for region in 0..<start.layout.regionCount
+    where map.hasIntent(region) && keeps(.intentAtStart) {
       if map.isCovered(map.range(of: region), by: online) {
-        map.setBits(UInt16(offlineMembers.bits), in: region)
+        if keeps(.absentLegsAreStaleAtStart) {
+          map.setBits(UInt16(offlineMembers.bits), in: region)
+        }
       }
       if online.count > 1 { map.markUnresolved(region) }
     }

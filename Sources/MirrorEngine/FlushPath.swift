@@ -20,6 +20,10 @@ extension Engine {
       return
     }
     operations[index].phase = .flushing
+    if flushes.isInFlight, !keeps(.ownFlushRound) {
+      flushes.current.push(Int32(index))
+      return
+    }
     flushes.next.push(Int32(index))
   }
 
@@ -51,7 +55,8 @@ extension Engine {
   mutating func flushCompleted(_ leg: LegSlot, error: Int32) {
     guard flushes.isInFlight, flushes.awaited.contains(leg) else { return }
     flushes.awaited.remove(leg)
-    if error == 0 { flushes.flushed.insert(leg) } else { flushes.failed.insert(leg) }
+    let isGood = error == 0 || !keeps(.failedFlushFailsLeg)
+    if isGood { flushes.flushed.insert(leg) } else { flushes.failed.insert(leg) }
     if flushes.awaited.isEmpty { flushRoundFinished() }
   }
 

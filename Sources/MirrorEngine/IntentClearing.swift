@@ -39,7 +39,9 @@ extension Engine {
       }
     }
     map.touched.removeAll()
-    if clearing.candidates.count > 0 {
+    if clearing.candidates.count > 0, !keeps(.flushBeforeIntentIsCleared) {
+      intentsFlushed(isGood: true)
+    } else if clearing.candidates.count > 0 {
       clearing.isWaiting = true
       flushes.nextPurposes.clearsIntent = true
     }
@@ -55,10 +57,10 @@ extension Engine {
   mutating func intentsFlushed(isGood: Bool) {
     clearing.isWaiting = false
     guard isGood else { return }
-    let offline = offlineMembers
+    let offline = keeps(.staleBitsOfAbsentLegs) ? offlineMembers : .none
     var from = 0
     while let region = clearing.candidates.first(from: from) {
-      if !map.touched.contains(region), isQuiet(region) {
+      if !map.touched.contains(region) || !keeps(.quietBeforeIntentIsCleared), isQuiet(region) {
         map.clearIntent(in: region, offline: offline)
         log.wantsCommit = true
       }

@@ -91,7 +91,8 @@ extension Engine {
     guard let unit = units.takeSmall() else {
       preconditionFailure("startLabelCommit counted the free units")
     }
-    let copy = 1 - legs[leg.index].labelCopy
+    let newest = legs[leg.index].labelCopy
+    let copy = keeps(.alternateLabelCopies) ? 1 - newest : newest
     var label = Label(
       sequence: membership.nextSequence, setId: start.setId, name: start.name,
       legId: legs[leg.index].legId, slot: leg, lineage: membership.lineage,
@@ -120,7 +121,7 @@ extension Engine {
     guard membership.isInFlight, membership.awaited.contains(leg) else { return }
     membership.awaited.remove(leg)
     if error == 0 {
-      legs[leg.index].labelCopy = 1 - legs[leg.index].labelCopy
+      if keeps(.alternateLabelCopies) { legs[leg.index].labelCopy = 1 - legs[leg.index].labelCopy }
       legs[leg.index].ownFrom = membership.stagedGeneration + 1
       membership.written.insert(leg)
     } else {
@@ -153,7 +154,7 @@ extension Engine {
     labelRecorded()
     // The waiters go on; the second copy follows. Without room for it the next commit writes it.
     let targets = membership.stagedOnline.intersection(online)
-    if units.smallFree >= targets.count {
+    if units.smallFree >= targets.count, keeps(.bothLabelCopies) {
       membership.isInFlight = true
       membership.isSecondCopy = true
       writeLabels(targets)

@@ -20,6 +20,7 @@ extension Engine {
   func canLose(_ slot: LegSlot) -> Bool {
     let others = online.subtracting(LegSet(slot))
     guard !others.isEmpty else { return false }
+    guard keeps(.lastGoodCopyStays) else { return true }
     if start.logKind == .core, !start.isReadOnly { return hasCompleteLeg(others) }
     for region in 0..<map.layout.regionCount {
       let lacking = isLogged ? map.possiblyStale(region) : map.stale(region)
@@ -50,7 +51,8 @@ extension Engine {
     endReplacing(slot)
     let stale = UInt16(LegSet(slot).bits)
     if map.intentCount > 0 {
-      for region in 0..<map.layout.regionCount where map.hasIntent(region) {
+      for region in 0..<map.layout.regionCount
+      where map.hasIntent(region) && keeps(.staleBitsOfAbsentLegs) {
         map.setBits(stale, in: region)
       }
     }
@@ -135,6 +137,10 @@ extension Engine {
     legs[slot.index].isIdleTold = false
     legs[slot.index].readErrorScore = 0
     legs[slot.index].speed = LegSpeed()
+    guard keeps(.mapBeforeLabel) else {
+      membership.needsCommit = true
+      return
+    }
     // With a log in memory too: what the leg's own map calls unwritten may be written by now.
     log.joinPass = 0
     fillJoinPages()

@@ -141,7 +141,14 @@ extension Engine {
 
   /// The answer has gone out: gives the buffer back once the kernel has.
   mutating func releaseIfAnswered(_ index: Int) {
-    guard operations[index].phase == .answered, operations[index].pendingIO == 0 else { return }
+    guard operations[index].phase == .answered else { return }
+    if operations[index].pendingIO > 0 {
+      // Only what the client knows of is too early then: the slot stays.
+      if !keeps(.releaseAfterIO), !operations[index].isInternal {
+        emit(.release(operations[index].token))
+      }
+      return
+    }
     let token = operations[index].token
     let isInternal = operations[index].isInternal
     freeOperation(index)

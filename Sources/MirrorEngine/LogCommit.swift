@@ -64,7 +64,8 @@ extension Engine {
     }
     var rest = targets
     while let leg = rest.popFirst() {
-      let copy = log.copies[page] & (1 << leg.raw) == 0 ? 1 : 0
+      let newest = log.copies[page] & (1 << leg.raw) == 0 ? 0 : 1
+      let copy = keeps(.alternatePageCopies) ? 1 - newest : newest
       log.outstanding[leg.index] += 1
       issue(
         .write, on: leg, offset: start.layout.pageOffset(page: page, copy: copy),
@@ -76,7 +77,7 @@ extension Engine {
   mutating func logPageCompleted(page: Int, _ leg: LegSlot, error: Int32) {
     guard log.isInFlight, log.awaited.contains(leg) else { return }
     if error == 0 {
-      log.copies[page] ^= 1 << leg.raw
+      if keeps(.alternatePageCopies) { log.copies[page] ^= 1 << leg.raw }
     } else {
       log.failed.insert(leg)
     }

@@ -36,6 +36,8 @@ struct RangeLock: ~Copyable {
   private(set) var first: Int32 = -1
   private var last: Int32 = -1
   private(set) var wideCount = 0
+  /// Tests only: nobody waits (`Barrier.rangeLock`, `Barrier.copyUnderLock`).
+  var isOpen = false
 
   init(operations: Int) {
     heads = Array(repeating: -1, count: RangeLock.bucketCount + 1)
@@ -57,6 +59,7 @@ struct RangeLock: ~Copyable {
     let slot = Int(index)
     let range = operations[slot].chunk
     precondition(range.count > 0, "an empty range cannot be locked")
+    if isOpen { return true }
     operations[slot].lockSequence = nextSequence
     nextSequence += 1
     operations[slot].blockers = 0
@@ -112,6 +115,7 @@ struct RangeLock: ~Copyable {
   mutating func leave(
     _ index: Int32, _ operations: inout [Operation], granted: inout FixedFIFO<Int32>
   ) {
+    if isOpen { return }
     let slot = Int(index)
     let range = operations[slot].chunk
     if RangeLock.isWide(range) {

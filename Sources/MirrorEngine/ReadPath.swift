@@ -25,7 +25,7 @@ extension Engine {
       askByRegion(index)
       return
     }
-    guard start.isReadOnly || membership.isOpenRecorded else {
+    guard start.isReadOnly || membership.isOpenRecorded || !keeps(.openLabelBeforeData) else {
       // A degraded start answers nothing before its label is durable: a crash now could make the
       // next start read another leg (P2).
       membership.needsCommit = true
@@ -51,7 +51,8 @@ extension Engine {
     let chunk = operations[index].chunk
     let tried = operations[index].tried
     let isExclusive = operations[index].isExclusive
-    let candidates = map.good(online, in: chunk).subtracting(tried)
+    let good = keeps(.readsAskGoodLegs) ? map.good(online, in: chunk) : online
+    let candidates = good.subtracting(tried)
     if chunk.count >= Engine.splitBytesMin, !isExclusive, tried.isEmpty {
       let shared = sharers(of: chunk, candidates)
       if shared.count > 1 {
@@ -139,7 +140,7 @@ extension Engine {
     case .read:
       operations[index].written = LegSet(leg)
       guard operations[index].isExclusive, !start.isReadOnly,
-        map.isUnresolved(operations[index].chunk)
+        map.isUnresolved(operations[index].chunk), keeps(.unresolvedWriteBack)
       else {
         readDone(index)
         return
@@ -191,7 +192,7 @@ extension Engine {
     letHedgeGo(index)
     switch operations[index].kind {
     case .read:
-      emit(.replaceBuffer(operations[index].token))
+      if keeps(.freshBuffer) { emit(.replaceBuffer(operations[index].token)) }
       if operations[index].cursor > 0 {
         // The chunks before this one are in the old buffer: all of it once more.
         leaveChunk(index)

@@ -99,8 +99,9 @@ extension Engine {
   /// Marks who lost in `region` stale there; false if that would leave no leg to copy from.
   private mutating func markOutvoted(_ region: Int) -> Bool {
     let good = online.subtracting(map.stale(region))
-    let losers = good.intersection(scrub.losers)
-    let sources = good.subtracting(scrub.losers)
+    let outvoted = good.intersection(scrub.losers)
+    let losers = keeps(.outvotedIsNoSource) ? outvoted : good.subtracting(outvoted)
+    let sources = good.subtracting(losers)
     guard !sources.isEmpty, scrub.compared.isSuperset(of: sources), !map.unresolved.contains(region)
     else { return false }
     // Who lost has left since, or is stale for another reason: it is copied to when it is back.

@@ -100,6 +100,9 @@ extension Engine {
   /// A label that says the mirror is in use, under the generation of this start, is durable.
   public var isOpen: Bool { membership.isOpenRecorded }
 
+  /// Labels are being written, the second copies included.
+  public var isLabelInFlight: Bool { membership.isInFlight }
+
   /// Whether the durable labels say what is so now: no membership change is under way.
   public var isLabelSettled: Bool {
     !membership.needsCommit && (!membership.isInFlight || membership.isSecondCopy)

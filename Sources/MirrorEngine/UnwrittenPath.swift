@@ -105,6 +105,10 @@ extension Engine {
     operations[index].preparedBytes = 0
     operations[index].failed = .none
     operations[index].onlyNoSpace = true
+    guard keeps(.zeroesBeforeFirstWrite) else {
+      tryPrepared(index)
+      return
+    }
     issueZeroes(index)
   }
 

@@ -8,10 +8,13 @@ import MirrorFormat
 
 extension Engine {
   /// `intent`, and `stale` of every member that will not get the write.
-  var protection: UInt16 { RegionWord.intent | UInt16(offlineMembers.bits) }
+  var protection: UInt16 {
+    keeps(.staleBitsOfAbsentLegs)
+      ? RegionWord.intent | UInt16(offlineMembers.bits) : RegionWord.intent
+  }
 
   mutating func startWrite(_ index: Int) {
-    guard membership.isOpenRecorded else {
+    guard membership.isOpenRecorded || !keeps(.openLabelBeforeData) else {
       operations[index].phase = .awaitingOpen
       membership.needsCommit = true
       labelWaiters.push(Int32(index))
@@ -29,7 +32,8 @@ extension Engine {
       return
     }
     retainRegions(index)
-    let isProtected = requireBits(protection, in: operations[index].chunk)
+    let isProtected =
+      requireBits(protection, in: operations[index].chunk) || !keeps(.intentBeforeData)
     // Also with a log in memory: the map on the disk must not call unwritten what is written.
     guard map.requireWritten(operations[index].chunk), isProtected else {
       park(index, .awaitingLog)
@@ -125,7 +129,9 @@ extension Engine {
     // of it from one leg to the others just so, and the next read may be answered from any.
     let isMergedUnresolved = operation.isPartial && map.isUnresolved(operation.chunk)
     let isDurable =
-      kind == .write && (operation.isFUA || operation.kind == .read || isMergedUnresolved)
+      kind == .write
+      && (operation.isFUA && keeps(.durableFUA)
+        || (operation.kind == .read || isMergedUnresolved) && keeps(.durableWriteBack))
     operations[index].phase = .writing
     operations[index].awaited = targets
     var rest = targets
@@ -138,7 +144,7 @@ extension Engine {
   }
 
   mutating func writeFinished(_ index: Int, _ leg: LegSlot, error: Int32) {
-    if error == 0 {
+    if error == 0 || !keeps(.failedWriteFailsLeg) {
       operations[index].written.insert(leg)
     } else {
       operations[index].failed.insert(leg)
@@ -190,7 +196,10 @@ extension Engine {
     for region in map.regions(of: operations[index].chunk) {
       copier.invalidate(region, missedBy: missing, mayDiffer: false)
     }
-    guard requireBits(UInt16(missing.bits) | RegionWord.intent, in: operations[index].chunk) else {
+    guard
+      requireBits(UInt16(missing.bits) | RegionWord.intent, in: operations[index].chunk)
+        || !keeps(.staleBeforeAck)
+    else {
       park(index, .awaitingStale)
       return
     }

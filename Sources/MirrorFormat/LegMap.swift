@@ -14,8 +14,12 @@ public struct LegMap: Equatable, Sendable {
   /// Pages of which a valid copy, the newest or the other one, has an unwritten region.
   public private(set) var unwrittenPages: [Bool]
 
-  /// A map of which nothing was read yet.
-  public init(layout: Layout) {
+  /// Tests only: the older of two valid copies counts.
+  private let electsOldest: Bool
+
+  /// A map of which nothing was read yet; tests may have the older copies elected.
+  public init(layout: Layout, electsOldest: Bool = false) {
+    self.electsOldest = electsOldest
     copy0 = Array(repeating: .invalid, count: layout.pageCount)
     copy1 = copy0
     unwrittenPages = Array(repeating: false, count: layout.pageCount)
@@ -35,7 +39,10 @@ public struct LegMap: Equatable, Sendable {
 
   /// The newest valid copy of a page and its sequence; nil if neither is valid.
   public func newest(page: Int) -> (copy: Int, sequence: UInt64)? {
-    Election.page(copies(page: page))
+    if electsOldest, case (.valid(let first), .valid(let second)) = copies(page: page) {
+      return first < second ? (0, first) : (1, second)
+    }
+    return Election.page(copies(page: page))
   }
 
   /// Takes in the bytes of a copy; anything that is not this page counts as invalid.

@@ -95,6 +95,13 @@ final class Memory {
     }
   }
 
+  /// A sum over the first word of every `step` bytes.
+  func checksum(count: Int, step: Int) -> UInt64 {
+    var sum: UInt64 = 0
+    for offset in stride(from: 0, to: count, by: step) { sum = sum &* 31 &+ word(at: offset) }
+    return sum
+  }
+
   /// Whether both hold the same `count` bytes, a multiple of 8, at `offset`.
   func isEqual(_ other: Memory, at offset: Int, count: Int) -> Bool {
     check(offset, count)

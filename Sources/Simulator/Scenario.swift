@@ -180,7 +180,7 @@ public struct Scenario: Sendable {
       (.errors, 8), (.noSpace, 3), (.hangs, 5), (.losses, 5), (.crashes, 8), (.powerLosses, 5),
       (.degradedStarts, 5), (.commands, 8), (.stops, 4), (.pauses, 8), (.zeroes, 11),
       (.unwritten, 4), (.staleStart, 3), (.scrubs, 5), (.splitBrains, 4), (.slowness, 4),
-      (.rot, 4),
+      (.rot, 5),
     ]
     for (feature, of16) in odds where random.chance(of16, in: 16) { features.insert(feature) }
     if legCount == 1 { features.remove(.staleStart) }

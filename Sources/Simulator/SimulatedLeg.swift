@@ -33,6 +33,10 @@ final class SimulatedLeg {
 
   let legId: Identifier
   let layout: Layout
+  /// `Barrier.newestLabelWins` is taken away.
+  let electsOldest: Bool
+  /// `Barrier.newestPageWins` is taken away.
+  let electsOldPages: Bool
   private let image: Memory
   private let stable: Memory
   private(set) var cache: [CachedWrite] = []
@@ -47,8 +51,10 @@ final class SimulatedLeg {
   private var stableWords: [UInt16] = []
   private var isStableKnown = false
 
-  init(legId: Identifier, layout: Layout, fill: UInt8 = 0) {
+  init(legId: Identifier, layout: Layout, fill: UInt8 = 0, removed: Barrier?) {
     self.legId = legId
+    electsOldest = removed == .newestLabelWins
+    electsOldPages = removed == .newestPageWins
     self.layout = layout
     dataPlace = 2 * SimulatedLeg.labelBytes + Int(layout.mapEnd - layout.mapOffset)
     image = Memory(count: dataPlace + Int(layout.sizeBytes))
@@ -301,7 +307,15 @@ final class SimulatedLeg {
 
   /// The elected label, by what reads see.
   func label() -> Result<ElectedLabel, FormatError> {
-    Election.label(label(copy: 0), label(copy: 1))
+    let first = label(copy: 0)
+    let second = label(copy: 1)
+    if electsOldest, case .success(let one) = first, case .success(let other) = second {
+      let isFirst = one.sequence < other.sequence
+      return .success(
+        ElectedLabel(
+          label: isFirst ? one : other, copy: isFirst ? 0 : 1, isOtherCopyValid: true))
+    }
+    return Election.label(first, second)
   }
 
   /// One copy of the label, by what reads see.
@@ -317,7 +331,7 @@ final class SimulatedLeg {
   func map(setId: Identifier) -> LegMap { decodeMap(image, setId) }
 
   private func decodeMap(_ memory: Memory, _ setId: Identifier) -> LegMap {
-    var map = LegMap(layout: layout)
+    var map = LegMap(layout: layout, electsOldest: electsOldPages)
     for page in 0..<layout.pageCount {
       for copy in 0...1 {
         let place = mapPlace(page: page, copy: copy)

@@ -62,6 +62,8 @@ public struct World: ~Copyable {
   var submitted = 0
   var nextTick = Instant.zero
   var nextUnrest: Instant
+  /// A crash that was planned for a moment at which it may hurt.
+  var nextCrash: Instant?
   /// Legs of the engine that were last seen online; kept by `look`.
   var online = LegSet.none
   /// Legs that have been online since their PV was made.
@@ -90,6 +92,8 @@ public struct World: ~Copyable {
   /// not known.
   var newestLabel = [Int](repeating: -1, count: LegSlot.count)
   var newestPage: [Int]
+  /// Legs whose label was whole, in both copies, when the last server died.
+  var wholeLabels = LegSet.none
   /// The leg that lies has stopped to, and what it did is repaired.
   var isHealed = false
   var isCalm = false
@@ -111,7 +115,7 @@ public struct World: ~Copyable {
     faults = FaultSet(seed: random.next())
     oracle = Oracle(
       cellCount: Int(scenario.sizeBytes) / scenario.grain, grain: scenario.grain)
-    legs = World.createLegs(scenario, setId: setId, &random)
+    legs = World.createLegs(scenario, setId: setId, removed: removed, &random)
     returning = Array(repeating: nil, count: LegSlot.count)
     newestPage = Array(repeating: -1, count: LegSlot.count * layout.pageCount)
     reactors = Array(repeating: SimulatedReactor(), count: scenario.reactors)
@@ -161,7 +165,9 @@ public struct World: ~Copyable {
       engine.tick(now: now)
       settle(by: anyReactor())
     }
-    if !isCalm, now >= nextUnrest {
+    if !isCalm, let due = nextCrash, now >= due {
+      crashAsPlanned()
+    } else if !isCalm, now >= nextUnrest {
       let gap = 1 + random.below(2 * scenario.unrestNanoseconds)
       nextUnrest = now.advanced(byNanoseconds: gap)
       unrest()
@@ -184,7 +190,7 @@ public struct World: ~Copyable {
   /// Moves the time to the next moment at which something is due; the reactor for which it is.
   private mutating func advance() -> Int? {
     var next = min(nextTick, engine.nextWake ?? nextTick)
-    if !isCalm { next = min(next, nextUnrest) }
+    if !isCalm { next = min(next, nextUnrest, nextCrash ?? nextUnrest) }
     next = max(next, now)
     var chosen: Int?
     var least = next
@@ -211,6 +217,7 @@ public struct World: ~Copyable {
     case .delivered: engine.completed(IOToken(raw: event.value), error: 0, now: now)
     case .submit: submitNext(connection: Int(event.value))
     case .mail: reactors[reactor].isWoken = false
+    case .sent: sent(Int(event.value))
     }
   }
 
@@ -225,7 +232,9 @@ public struct World: ~Copyable {
 
   /// Looks at what the engine thinks of its legs.
   mutating func look() {
+    let before = online
     online = engine.onlineLegs
+    if online != before { planCrash(1, in: 6) }
     everOnline = everOnline.union(online)
     members = engine.memberLegs
     let isLatched = engine.isFlushLatched

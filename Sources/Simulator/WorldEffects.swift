@@ -166,6 +166,7 @@ extension World {
     }
     checkProtection(io)
     checkMetadata(io, leg)
+    if io.offset < layout.dataOffset, io.kind == .write { planCrash(1, in: 96) }
     var item = SimulatedIO(io: io, reactor: reactor, place: place, buffer: -1, mark: leg.sequence)
     if case .request(let token, let offset) = io.buffer {
       guard let buffer = buffer(of: token, Int(offset), Int(io.count)) else { return }
@@ -239,6 +240,7 @@ extension World {
     for index in ios.indices where ios[index].isInUse && ios[index].isHeld {
       guard ios[index].io.leg == slot else { continue }
       ios[index].isHeld = false
+      ios[index].isLate = !engine.onlineLegs.contains(slot)
       if !scenario.mustSucceed, random.chance(1, in: 3) { ios[index].error = 5 }
       push(
         .io, UInt64(index), to: ios[index].reactor,
@@ -260,6 +262,12 @@ extension World {
   /// The leg's bytes go into the memory of a read.
   private mutating func take(_ item: SimulatedIO, _ leg: SimulatedLeg) {
     let count = Int(item.io.count)
+    if item.isLate, item.buffer >= 0, case .request(_, let offset) = item.io.buffer {
+      // Whatever a leg that was given up still moves: nobody may see it.
+      buffers.memories[item.buffer].fill(
+        Pattern.garbage, at: Int(offset), count: count)
+      return
+    }
     switch item.io.buffer {
     case .scratch(let offset):
       leg.read(at: item.place, into: engine.scratch, at: offset, count: count)

@@ -38,6 +38,8 @@ extension World {
     requests[slot].isInUse = true
     requests[slot].isAnswered = false
     requests[slot].isTainted = false
+    requests[slot].isSending = false
+    requests[slot].isReleased = false
     requests[slot].connection = connection
     requests[slot].request = request
     requests[slot].cells = cells
@@ -122,6 +124,7 @@ extension World {
         buffers.memories[requests[slot].buffer], cells: requests[slot].cells,
         start: requests[slot].start)
       if let wrong { fail("read \(requests[slot].request.range): \(wrong)") }
+      if random.chance(1, in: 4) { beginSending(slot) }
     case .write, .zero, .trim:
       if error == 0 {
         oracle.writeAcked(requests[slot].write, isDurable: requests[slot].request.isFUA)
@@ -129,8 +132,33 @@ extension World {
         oracle.writeFailed(requests[slot].write)
       }
     case .flush:
-      if error == 0 { oracle.flushAcked(start: requests[slot].start) }
+      guard error == 0 else { return }
+      oracle.flushAcked(start: requests[slot].start)
+      planCrash(1, in: 96)
     }
+  }
+
+  /// The socket takes its time: until it has the data they must stay what they are.
+  private mutating func beginSending(_ slot: Int) {
+    requests[slot].isSending = true
+    requests[slot].answer = checksum(slot)
+    push(
+      .sent, UInt64(slot), to: requests[slot].connection % reactors.count,
+      after: random.below(2 * scenario.ioNanoseconds))
+  }
+
+  private func checksum(_ slot: Int) -> UInt64 {
+    let buffer = requests[slot].buffer
+    return buffers.memories[buffer].checksum(
+      count: Int(requests[slot].request.range.count), step: scenario.grain)
+  }
+
+  mutating func sent(_ slot: Int) {
+    requests[slot].isSending = false
+    if checksum(slot) != requests[slot].answer {
+      fail("the data of read \(requests[slot].request.range) change after the answer")
+    }
+    if requests[slot].isReleased { finish(slot) }
   }
 
   private mutating func answered(_ connection: Int) {
@@ -150,6 +178,12 @@ extension World {
       fail("request \(String(token.raw, radix: 16)) is released before its answer")
       return
     }
+    requests[slot].isReleased = true
+    if !requests[slot].isSending { finish(slot) }
+  }
+
+  /// Nobody needs the request any more.
+  private mutating func finish(_ slot: Int) {
     if requests[slot].buffer >= 0 { giveBuffer(requests[slot].buffer) }
     if !requests[slot].oldBuffers.isEmpty {
       for buffer in requests[slot].oldBuffers { giveBuffer(buffer) }

@@ -8,7 +8,7 @@ import MirrorFormat
 extension World {
   /// Fresh PVs, as `create` leaves them: both label copies and both copies of each page valid.
   static func createLegs(
-    _ scenario: Scenario, setId: Identifier, _ random: inout PRNG
+    _ scenario: Scenario, setId: Identifier, removed: Barrier?, _ random: inout PRNG
   ) -> [SimulatedLeg?] {
     let layout = scenario.layout
     let isStale = scenario.has(.staleStart)
@@ -21,7 +21,8 @@ extension World {
       legs[slot] = SimulatedLeg(
         legId: legId, layout: layout,
         fill: isUnwritten
-          ? Pattern.garbage ^ UInt8(slot + 1) : isStale && slot > 0 ? Pattern.garbage : 0)
+          ? Pattern.garbage ^ UInt8(slot + 1) : isStale && slot > 0 ? Pattern.garbage : 0,
+        removed: removed)
     }
     var word: UInt16 = 0
     if isStale {
@@ -123,6 +124,7 @@ extension World {
   /// The server dies, with the power or without.
   mutating func die(losingPower: LegSet) {
     note(.command, "crash", value: Int64(losingPower.bits))
+    wholeLabels = engine.isLabelSettled && !engine.isLabelInFlight ? online : .none
     var takesBack = !losingPower.isEmpty || !losesCache.isEmpty
     for index in ios.indices where ios[index].isInUse {
       let item = ios[index]
@@ -305,17 +307,16 @@ extension World {
 
   // MARK: Rot
 
-  /// A sector of a leg's metadata rots while nobody looks. Both copies must have been good, and the
-  /// label commit through: what no second fault has hit has to survive one.
+  /// A sector of a leg's metadata rots while nobody looks: of a leg whose label commit was through
+  /// and whose map is whole. What no second fault has hit has to survive one.
   private mutating func rotSomething() {
     // Where only an absent leg is good, the map says so on its own; a second fault may lose that.
-    guard scenario.has(.rot), !isCalm, random.chance(1, in: 3), canStart(without: goneLegs) else {
+    guard scenario.has(.rot), !isCalm, random.chance(1, in: 2), canStart(without: goneLegs) else {
       return
     }
-    let slot = Int(random.below(UInt64(LegSlot.count)))
-    guard let leg = legs[slot], case .success(let first) = leg.label(copy: 0),
-      case .success(let second) = leg.label(copy: 1),
-      first.lineage.current == second.lineage.current, first.members == second.members
+    let slot = anyLeg().index
+    guard let leg = legs[slot], case .success = leg.label(copy: 0),
+      case .success = leg.label(copy: 1), wholeLabels.contains(LegSlot(slot))
     else { return }
     let map = leg.map(setId: setId)
     for page in 0..<map.pageCount where !map.hasBothCopies(page: page) { return }

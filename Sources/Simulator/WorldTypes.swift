@@ -115,6 +115,10 @@ struct SimulatedRequest {
   var oldBuffers: [Int] = []
   /// A leg that lies has answered a part of it.
   var isTainted = false
+  /// The socket still takes the data of the answer; what they were when it was given.
+  var isSending = false
+  var isReleased = false
+  var answer: UInt64 = 0
 }
 
 /// What a leg that lies does with an I/O.
@@ -144,6 +148,8 @@ struct SimulatedIO {
   var isTaken = false
   var lie = Lie.none
   var isHeld = false
+  /// It hung until its leg was given up.
+  var isLate = false
   var isInUse = true
   var nextFree: Int32 = -1
 }
@@ -159,6 +165,8 @@ struct Event: BitwiseCopyable {
     case submit
     /// There is mail.
     case mail
+    /// The socket has taken the data of a read: its slot.
+    case sent
   }
 
   var due: Instant

@@ -23,7 +23,8 @@ extension World {
     case 14: if scenario.has(.splitBrains) { splitBrain() }
     case 15:
       if scenario.has(.slowness) {
-        let least = random.below(10 * Nanoseconds.millisecond)
+        let slowest = random.chance(1, in: 3) ? Nanoseconds.second : 10 * Nanoseconds.millisecond
+        let least = random.below(slowest)
         addFault(
           .delay(minNanoseconds: least, maxNanoseconds: 4 * least + 1), trigger: .always)
       }
@@ -109,6 +110,23 @@ extension World {
     let all = LegSet(bits: 0xff)
     let some = LegSet(bits: UInt8(truncatingIfNeeded: random.next()) | 1)
     crash(losingPower: random.chance(1, in: 3) ? some : all)
+  }
+
+  /// Plans a crash for soon, with this probability: something is under way that a crash may catch.
+  mutating func planCrash(_ numerator: UInt64, in denominator: UInt64) {
+    guard nextCrash == nil, !isCalm, !scenario.features.isDisjoint(with: [.crashes, .powerLosses]),
+      random.chance(numerator, in: denominator)
+    else { return }
+    nextCrash = now.advanced(byNanoseconds: random.below(3 * scenario.ioNanoseconds))
+  }
+
+  mutating func crashAsPlanned() {
+    nextCrash = nil
+    if scenario.has(.powerLosses), !scenario.has(.crashes) || random.chance(1, in: 2) {
+      losePower()
+    } else {
+      crash(losingPower: .none)
+    }
   }
 
   private mutating func splitBrain() {
@@ -222,7 +240,7 @@ extension World {
     guard present < 5 || random.chance(1, in: 8), otherSide == nil, !attached.contains(slot)
     else { return }
     let legId = Identifier(high: random.next(), low: random.next())
-    let leg = SimulatedLeg(legId: legId, layout: layout, fill: Pattern.garbage)
+    let leg = SimulatedLeg(legId: legId, layout: layout, fill: Pattern.garbage, removed: removed)
     faults.removeAll(on: slot)
     legs[slot.index] = leg
     returning[slot.index] = nil
