@@ -72,8 +72,8 @@ public enum Barrier: UInt8, CaseIterable, Sendable {
   case releaseAfterIO
   /// Regions that were never written are zeroed before their first write.
   case zeroesBeforeFirstWrite
-  /// With a log in memory a label calls a leg syncing before something is acked without it.
-  case syncingBeforeAck
+  /// With a log in memory the label that lists a leg that comes back calls it syncing.
+  case joinersAreSyncing
   /// A scrub does not copy from a leg that was outvoted.
   case outvotedIsNoSource
 }

@@ -174,7 +174,7 @@ extension Engine {
   /// the label calls syncing, for they will be stale everywhere.
   func recordedStale(in range: ByteRange) -> LegSet {
     if isLogged { return map.durablyStale(in: range) }
-    var syncing = keeps(.syncingBeforeAck) ? membership.recordedSyncing : online
+    var syncing = membership.recordedSyncing
     if membership.isInFlight, !membership.isSecondCopy {
       syncing = syncing.intersection(membership.stagedSyncing)
     }

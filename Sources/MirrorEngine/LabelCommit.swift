@@ -43,7 +43,9 @@ extension Engine {
     }
     // What a joiner misses until this label is durable only memory knows with such a log: after a
     // crash the label has to say that it may lack something.
-    if start.logKind == .core { membership.stagedSyncing = membership.stagedSyncing.union(joiners) }
+    if start.logKind == .core, keeps(.joinersAreSyncing) {
+      membership.stagedSyncing = membership.stagedSyncing.union(joiners)
+    }
     membership.stagedGeneration = membership.lineage.current.counter
     membership.stagedClean = membership.wantsClean
     membership.stagedMembers = memberTable(listing: targets)

@@ -31,6 +31,14 @@ public final class Scratch: @unchecked Sendable {  // Owner of each part: see ab
     body(&span)
   }
 
+  /// The 16-bit little-endian word at `offset`: for tests that look at what is to be written.
+  /// - Precondition: it lies inside, and nobody writes it now.
+  public func word(at offset: Int) -> UInt16 {
+    precondition(offset >= 0 && offset <= count - 2, "outside the scratch")
+    // The caller owns the range (class comment).
+    return UInt16(littleEndian: unsafe base.loadUnaligned(fromByteOffset: offset, as: UInt16.self))
+  }
+
   /// Bytes compared at once; ranges that are compared are multiples of it (blocks are).
   private static var stepBytes: Int { 64 }
 

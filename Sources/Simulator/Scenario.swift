@@ -142,6 +142,8 @@ public struct Scenario: Sendable {
   public var unrestNanoseconds: UInt64
   /// An I/O takes up to so long, in nanoseconds.
   public var ioNanoseconds: UInt64
+  /// One in so many writes of metadata, and acked flushes, is soon followed by a crash.
+  public var crashOdds: UInt64
 
   /// Draws a scenario and takes some of it out again.
   public init(seed: UInt64, reduction: Reduction = Reduction()) {
@@ -166,6 +168,7 @@ public struct Scenario: Sendable {
     isAligned = random.chance(1, in: 3)
     unrestNanoseconds = [5, 50, 500, 3000][Int(random.below(4))] * Nanoseconds.millisecond
     ioNanoseconds = [50, 400, 4000][Int(random.below(3))] * Nanoseconds.microsecond
+    crashOdds = [12, 48, 200, 1000][Int(random.below(4))]
     features = Scenario.drawFeatures(&random, legCount: legCount)
     if features.contains(.liar) {
       isAligned = true

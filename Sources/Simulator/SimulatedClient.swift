@@ -16,7 +16,7 @@ struct SimulatedClient {
   private let bytesMax: Int
   private let isAligned: Bool
   private let hotCells: Int
-  private let hotStart: Int
+  private var hotStart: Int
 
   init(scenario: Scenario, _ random: inout PRNG) {
     grain = UInt64(scenario.grain)
@@ -34,7 +34,11 @@ struct SimulatedClient {
   }
 
   /// The next request, without a token, and the cells it covers.
-  func next(_ random: inout PRNG) -> (MirrorRequest, Range<Int>) {
+  mutating func next(_ random: inout PRNG) -> (MirrorRequest, Range<Int>) {
+    // They go elsewhere now and then: regions that were not written for a while.
+    if hotCells < cellCount, random.chance(1, in: 64) {
+      hotStart = Int(random.below(UInt64(cellCount)))
+    }
     var pick = random.below(readWeight + writeWeight + zeroWeight + flushWeight)
     if pick < flushWeight {
       let nothing = ByteRange(offset: 0, count: 0)

@@ -226,6 +226,12 @@ final class SimulatedLeg {
     cache = kept
   }
 
+  /// Whether something of these places is in the cache and may yet be lost.
+  func hasCached(_ places: Range<Int>) -> Bool {
+    for write in cache where write.range.overlaps(places) { return true }
+    return false
+  }
+
   // MARK: Crashes
 
   /// Takes a random part of a write that was in flight when the server died.

@@ -73,6 +73,8 @@ public struct World: ~Copyable {
   /// Legs whose file the server holds: from the start or a command that brings it in until the
   /// engine calls the leg idle.
   var attached = LegSet.none
+  /// Legs that were failed by mistake: they are brought back as soon as they are idle.
+  var soonBack = LegSet.none
   /// Legs that came back to the set and wait for `readd`.
   var returning: [ReturningLeg?]
   /// Gone legs whose cache dies once the engine has let go of them.
@@ -234,7 +236,10 @@ public struct World: ~Copyable {
   mutating func look() {
     let before = online
     online = engine.onlineLegs
-    if online != before { planCrash(1, in: 6) }
+    if online != before {
+      planCrash(1, in: 6)
+      releaseGivenUp(before.subtracting(online))
+    }
     everOnline = everOnline.union(online)
     members = engine.memberLegs
     let isLatched = engine.isFlushLatched

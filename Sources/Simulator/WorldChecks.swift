@@ -35,11 +35,43 @@ extension World {
     guard io.kind == .write, io.offset < layout.dataOffset else { return }
     if !io.isDurable { fail("metadata of leg \(io.leg) are written without being made durable") }
     let (entry, copy) = place(of: io)
+    if entry >= 0, !hasLostData, let page = pageNumber(of: entry) { checkClears(io, page: page) }
     if entry < 0, newestLabel[io.leg.index] == copy {
       fail("the newest label of leg \(io.leg) is overwritten")
     }
     if entry >= 0, newestPage[entry] == copy {
       fail("the newest copy of a page of leg \(io.leg)'s region map is overwritten")
+    }
+  }
+
+  private func pageNumber(of entry: Int) -> Int? {
+    scenario.logKind == .disk ? entry % layout.pageCount : nil
+  }
+
+  /// Where an image takes the `intent` of a region away, no leg that is good there by the image has
+  /// anything of it in its cache.
+  private mutating func checkClears(_ io: LegIO, page: Int) {
+    guard case .scratch(let offset) = io.buffer, let target = legs[io.leg.index] else { return }
+    let first = page * Layout.wordsPerPage
+    for region in first..<min(first + Layout.wordsPerPage, layout.regionCount) {
+      let place = offset + RegionMapPage.headerBytes + 2 * (region - first)
+      let word = engine.scratch.word(at: place)
+      let old = target.wordOnDisk(region, setId: setId)
+      guard old & RegionWord.intent != 0,
+        word & (RegionWord.intent | RegionWord.unwritten) == 0
+      else { continue }
+      let begin = UInt64(region) * layout.regionBytes
+      let count = min(layout.regionBytes, layout.sizeBytes - begin)
+      for slot in 0..<LegSlot.count
+      where online.contains(LegSlot(slot)) && LegSlot(slot) != liar
+        && word & (1 << UInt16(slot)) == 0
+      {
+        guard let leg = legs[slot] else { continue }
+        let from = leg.place(offset: layout.dataOffset + begin, count: count)
+        if leg.hasCached(from..<from + Int(count)) {
+          fail("intent of region \(region) is cleared, and leg \(slot) has not flushed all of it")
+        }
+      }
     }
   }
 
@@ -128,12 +160,7 @@ extension World {
   private mutating func repairLies() -> Bool {
     guard run(until: .scrubbed, seconds: 60) else { return false }
     for mode in [ScrubOrder.Mode.repair, .check] {
-      do throws(CommandError) {
-        try engine.startScrub(ScrubOrder(mode: mode), now: now)
-      } catch {
-        fail("a scrub of a healthy mirror is refused: \(error)")
-        return false
-      }
+      guard startScrub(mode) else { return false }
       settle(by: 0)
       guard run(until: .scrubbed, seconds: 200), run(until: .healthy, seconds: 200) else {
         return false
@@ -145,6 +172,20 @@ extension World {
     }
     isHealed = true
     return violation == nil
+  }
+
+  /// Starts a scrub; the last window of one that was stopped may have to end first.
+  private mutating func startScrub(_ mode: ScrubOrder.Mode) -> Bool {
+    for _ in 0..<1000 where violation == nil {
+      do throws(CommandError) {
+        try engine.startScrub(ScrubOrder(mode: mode), now: now)
+        return true
+      } catch {
+        turn()
+      }
+    }
+    fail("a scrub of a healthy mirror is refused")
+    return false
   }
 
   private mutating func losesCacheNow() {

@@ -90,6 +90,10 @@ extension World {
       note(.idle, "", leg: leg.index)
       if !attached.contains(leg) { fail("leg \(leg) is called idle twice") }
       attached.remove(leg)
+      if soonBack.contains(leg) {
+        soonBack.remove(leg)
+        bringBack(leg)
+      }
       if ios.contains(where: { $0.isInUse && $0.io.leg == leg }) {
         fail("leg \(leg) is called idle while I/O of it is in flight")
       }
@@ -166,7 +170,7 @@ extension World {
     }
     checkProtection(io)
     checkMetadata(io, leg)
-    if io.offset < layout.dataOffset, io.kind == .write { planCrash(1, in: 96) }
+    if io.offset < layout.dataOffset, io.kind == .write { planCrash(1, in: scenario.crashOdds) }
     var item = SimulatedIO(io: io, reactor: reactor, place: place, buffer: -1, mark: leg.sequence)
     if case .request(let token, let offset) = io.buffer {
       guard let buffer = buffer(of: token, Int(offset), Int(io.count)) else { return }
@@ -244,7 +248,15 @@ extension World {
       if !scenario.mustSucceed, random.chance(1, in: 3) { ios[index].error = 5 }
       push(
         .io, UInt64(index), to: ios[index].reactor,
-        after: random.below(5 * Nanoseconds.millisecond))
+        after: random.below(3 * scenario.ioNanoseconds))
+    }
+  }
+
+  /// The kernel often gives back what hung soon after its leg was given up.
+  mutating func releaseGivenUp(_ gone: LegSet) {
+    var rest = gone
+    while let slot = rest.popFirst() {
+      if random.chance(1, in: 2) { releaseHeld(on: slot) }
     }
   }
 

@@ -134,7 +134,7 @@ extension World {
     case .flush:
       guard error == 0 else { return }
       oracle.flushAcked(start: requests[slot].start)
-      planCrash(1, in: 96)
+      planCrash(1, in: scenario.crashOdds)
     }
   }
 

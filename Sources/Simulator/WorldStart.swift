@@ -297,6 +297,7 @@ extension World {
     if lost > 0 { note(.start, "regions that are good nowhere", value: Int64(lost)) }
     learnCopies(plan)
     attached = plan.online
+    soonBack = .none
     for spare in start.spares { attached.insert(spare.slot) }
     now = now.advanced(byNanoseconds: random.below(Nanoseconds.second))
     engine = Engine(start, now: now)

@@ -174,6 +174,7 @@ extension World {
       case 0, 1:
         try engine.fail(leg, now: now)
         note(.command, "leg fail", leg: leg.index)
+        if random.chance(1, in: 2) { soonBack.insert(leg) }
       case 2:
         try engine.remove(leg, now: now)
         note(.command, "leg remove", leg: leg.index)
