@@ -80,7 +80,7 @@ public final class World {
     var random = PRNG(seed: scenario.seed)
     setId = Identifier(high: random.next(), low: random.next())
     client = SimulatedClient(scenario: scenario, &random)
-    faults = FaultSet(seed: random.next())
+    faults = FaultSet(seed: random.next(), deviceBytes: scenario.sizeBytes)
     oracle = Oracle(
       cellCount: Int(scenario.sizeBytes) / scenario.grain, grain: scenario.grain)
     legs = World.createLegs(scenario, setId: setId, &random)

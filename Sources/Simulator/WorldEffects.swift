@@ -161,14 +161,22 @@ extension World {
       }
     var delay = 20 * Nanoseconds.microsecond + random.below(400 * Nanoseconds.microsecond)
     if random.chance(1, in: 40) { delay += random.below(40 * Nanoseconds.millisecond) }
-    switch faults.decide(operation, on: item.io.leg, range: deviceRange(item.io), now: now) {
+    let isMetadata = item.io.kind != .flush && item.io.offset < layout.dataOffset
+    let decision = faults.decide(
+      FaultIO(
+        operation, leg: item.io.leg,
+        range: deviceRange(item.io) ?? ByteRange(offset: 0, count: 0), isMetadata: isMetadata),
+      now: now)
+    delay += decision.delayNanoseconds
+    switch decision.effect {
     case .none: break
     case .error(let errno): item.error = errno
-    case .delay(let nanoseconds): delay += nanoseconds
     case .hang:
       note(.hang, World.name(item.io), leg: item.io.leg.index, name: item.io.token.raw)
       held.append(item)
       return
+    case .corrupt, .torn, .drop, .misdirect, .stale:
+      preconditionFailure("this simulator adds no faults that lie")
     }
     item.due = now.advanced(byNanoseconds: delay)
     pending.push(item)
@@ -225,7 +233,7 @@ extension World {
       }
       leg.write(
         bytes, at: item.place, isDurable: io.isDurable && mutation != .ignoreDurable)
-      if let range = deviceRange(io) { faults.rewritten(range, on: io.leg) }
+      if let range = deviceRange(io) { faults.wrote(range, on: io.leg) }
     case .flush:
       if item.isDropped { return }
       if item.error == 0 {

@@ -166,7 +166,7 @@ extension World {
   /// Legs that have disappeared.
   var goneLegs: LegSet {
     var gone = LegSet.none
-    for active in faults.faults where active.fault.action == .offline {
+    for active in faults.reports(now: now) where active.fault.action == .offline {
       gone.insert(active.fault.leg)
     }
     return gone

@@ -39,10 +39,18 @@ extension World {
       random.chance(1, in: 2)
       ? FaultOperations.all : FaultOperations(rawValue: 1 << UInt8(random.below(4)))
     note(.command, "fault", leg: leg.index, value: Int64(operations.rawValue))
-    faults.add(
+    addFault(
       Fault(
         name: "\(faultNumber)", leg: leg, operations: operations, trigger: trigger,
         action: action))
+  }
+
+  private func addFault(_ fault: Fault) {
+    do {
+      try faults.add(fault, now: now)
+    } catch {
+      fail("a fault is refused: \(error)")
+    }
   }
 
   private func hangTrigger() -> FaultTrigger {
@@ -57,9 +65,9 @@ extension World {
       counts.faults += 1
       let leg = anyLeg()
       note(.command, "bad sector", leg: leg.index, range: ByteRange(offset: offset, count: count))
-      faults.add(
+      addFault(
         Fault(
-          name: "\(faultNumber)", leg: leg, range: ByteRange(offset: offset, count: count),
+          name: "\(faultNumber)", leg: leg, area: .range(ByteRange(offset: offset, count: count)),
           action: .badSector))
       return
     }
@@ -79,7 +87,7 @@ extension World {
     counts.faults += 1
     let diesToo = random.chance(1, in: 2)
     note(.command, "leg lost", leg: leg.index, value: diesToo ? 1 : 0)
-    faults.add(Fault(name: "\(faultNumber)", leg: leg, action: .offline))
+    addFault(Fault(name: "\(faultNumber)", leg: leg, action: .offline))
     if diesToo, online.contains(leg), online.count > 1 {
       losesCache.insert(leg)
     }
