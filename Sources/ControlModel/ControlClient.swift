@@ -158,7 +158,7 @@ public struct ControlClient: Sendable {
 
   // MARK: One exchange
 
-  private func send(
+  func send(
     _ method: String, _ target: String, json: some Encodable
   ) throws(ControlClientError) -> [UInt8] {
     let body: [UInt8]
@@ -220,7 +220,7 @@ public struct ControlClient: Sendable {
     }
   }
 
-  private func decoded<Value: Decodable>(
+  func decoded<Value: Decodable>(
     _ body: [UInt8]
   ) throws(ControlClientError) -> Value {
     do {

@@ -10,7 +10,7 @@ import ControlModel
 /// label that records it is written), not when a resync is done.
 /// `status` and `shutdown` are called from other threads at any time, also while a command
 /// blocks, and must return quickly.
-public protocol MirrorController: Sendable {
+public protocol MirrorController: FaultController {
   /// How the mirror is now. The legs are the configured ones, in the order of their slots.
   func status() -> MirrorStatus
 

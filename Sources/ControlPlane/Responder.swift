@@ -143,6 +143,7 @@ struct Responder: Sendable {
       _ = try decode(EmptyRequest.self, from: body)
       controller.shutdown()
       return Response(status: 202)
+    case .fault(let route): return try perform(route, body: body)
     }
   }
 
@@ -160,14 +161,14 @@ struct Responder: Sendable {
   }
 
   /// Decodes a body that may be left out, which stands for `{}`.
-  private func decode<Value: Decodable>(
+  func decode<Value: Decodable>(
     _ type: Value.Type, from body: [UInt8]
   ) throws(ControlJSON.Failure) -> Value {
     try ControlJSON.decode(type, from: body.isEmpty ? Array("{}".utf8) : body)
   }
 
   /// The slot of the leg that goes by the name `leg`.
-  private func find(_ leg: String) throws(ControlError) -> Int {
+  func find(_ leg: String) throws(ControlError) -> Int {
     guard let found = LegStatus.find(leg, in: controller.status().legs) else {
       throw ControlError(.noSuchLeg, "no leg goes by the name '\(leg.prefix(200))'")
     }

@@ -15,6 +15,7 @@
 //   PATCH  /v1/legs/{leg}                  SetLegRequest -> 200 LegStatus
 //   DELETE /v1/legs/{leg}                  -> 200 LegStatus, or 204 if nothing is left of it
 //   POST   /v1/shutdown                    -> 202
+//   /v1/faults, /v1/power-cut              see FaultRoutes
 //
 // {leg} is a slot number, a leg id, or the percent-encoded path of the PV. HEAD is answered as GET
 // without a body. A query is ignored.
@@ -38,6 +39,7 @@ enum Route: Equatable {
   case refreshLeg(String)
   case setLeg(String)
   case shutdown
+  case fault(FaultRoute)
 
   /// Why there is no such operation.
   enum Refusal: Error, Equatable {
@@ -52,7 +54,7 @@ enum Route: Equatable {
   /// Whether commands must run one after the other.
   var isCommand: Bool {
     switch self {
-    case .mirror, .legs, .resync, .scrub, .shutdown: false
+    case .mirror, .legs, .resync, .scrub, .shutdown, .fault: false
     case .addLeg, .failLeg, .readdLeg, .removeLeg, .replaceLeg, .refreshLeg, .setLeg: true
     case .changeResync, .startScrub, .stopScrub: true
     }
@@ -83,6 +85,8 @@ enum Route: Equatable {
     case ("scrub", 2):
       return [("GET", .scrub), ("POST", .startScrub), ("DELETE", .stopScrub)]
     case ("shutdown", 2): return [("POST", .shutdown)]
+    case ("faults", _), ("power-cut", _):
+      return FaultRoute.operations(segments[1...]).map { ($0.0, .fault($0.1)) }
     case ("legs", 2): return [("GET", .legs), ("POST", .addLeg)]
     case ("legs", 3) where !segments[2].isEmpty:
       return [("PATCH", .setLeg(segments[2])), ("DELETE", .removeLeg(segments[2]))]

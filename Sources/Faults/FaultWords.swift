@@ -48,6 +48,14 @@ public enum FaultOption: String, CaseIterable, Sendable {
   /// Throttle: bytes per second.
   case rate
 
+  /// The option of this name.
+  public static func named(_ name: String) throws(FaultSyntaxError) -> FaultOption {
+    guard let option = FaultOption(rawValue: name) else {
+      throw FaultSyntaxError("faults have no option --\(name.prefix(64))")
+    }
+    return option
+  }
+
   /// Whether faults of this kind take the option.
   public func suits(_ kind: FaultKind) -> Bool {
     switch self {
@@ -92,9 +100,7 @@ extension Fault {
         index += 1
         value = words[index]
       }
-      guard let option = FaultOption(rawValue: String(word)) else {
-        throw FaultSyntaxError("faults have no option --\(word)")
-      }
+      let option = try FaultOption.named(String(word))
       guard let value else { throw FaultSyntaxError("--\(word) needs a value") }
       options.append((option, value))
       index += 1

@@ -79,7 +79,7 @@ extension Reactor {
   }
 
   @inline(__always)
-  private func address(of io: LegIO) -> UInt {
+  func address(of io: LegIO) -> UInt {
     switch io.buffer {
     case .request(let token, let offset):
       return requestAddress(requests.slot(of: token), offset, io.count)
@@ -110,6 +110,7 @@ extension Reactor {
   private mutating func perform(_ io: LegIO) -> Bool {
     let leg = legs.leg(io.leg)
     precondition(leg.isAttached, "I/O on leg \(io.leg), which is not attached")
+    if faults.isTouched(io.leg), let isBegun = performFaulty(io, leg) { return isBegun }
     if leg.isMemory, performNow(io, leg) { return true }
     guard freeOperation >= 0 else { return false }
     let place = Int(freeOperation)
@@ -146,7 +147,7 @@ extension Reactor {
   }
 
   /// Fills the submission for what is left of an operation.
-  private mutating func prepare(_ place: Int, _ leg: FileLeg) {
+  mutating func prepare(_ place: Int, _ leg: FileLeg) {
     let userData = CompletionKind.leg.userData(place)
     let offset = operations[place].offset
     let count = operations[place].count
@@ -221,6 +222,7 @@ extension Reactor {
   }
 
   private mutating func retire(_ place: Int, error: Int32) {
+    if operations[place].isFaulty { return continueFaulty(place, error: error) }
     done.append(FinishedIO(token: operations[place].token, error: error))
     operations[place].nextFree = freeOperation
     freeOperation = Int32(place)

@@ -206,6 +206,7 @@ extension Reactor {
       }
       driveStop()
     }
+    releaseHeld()
     expire()
     publish()
   }

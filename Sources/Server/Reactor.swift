@@ -43,6 +43,8 @@ struct LegOperation {
   /// Address of the memory; leased until the engine hears of the completion.
   var address: UInt = 0
   var nextFree: Int32 = -1
+  /// A fault of its leg has a hand in it: see FaultyIO.
+  var isFaulty = false
 }
 
 /// What a completion belongs to: bits 56...63 of the user data; an index in the others.
@@ -68,6 +70,7 @@ struct ReactorPlan: Sendable {
   var zeros: ZeroPages
   var huge: HugeBudget
   var desk: ObserverDesk
+  var faults: FaultDesk
   /// Reactor 0 only: sockets that listen, and a signalfd (-1: none).
   var listeners: [Listener] = []
   var signals: Int32 = -1
@@ -83,6 +86,7 @@ struct Reactor: ~Copyable {
   let zeros: ZeroPages
   let scratch: Scratch
   let desk: ObserverDesk
+  let faults: FaultDesk
   let listeners: [Listener]
   let signals: Int32
   let ring: Ring
@@ -93,6 +97,8 @@ struct Reactor: ~Copyable {
   let operations: FixedTable<LegOperation>
   var freeOperation: Int32 = 0
   var freeConnection: [Int32]
+  /// I/O of legs with faults.
+  var faulty: FaultyTable
   /// Buffers that an I/O of a failed leg may still write into, by request slot.
   var retired: [(slot: Int, buffer: Buffer)] = []
 
@@ -155,6 +161,8 @@ struct Reactor: ~Copyable {
     zeros = plan.zeros
     scratch = plan.share.scratch
     desk = plan.desk
+    faults = plan.faults
+    faulty = FaultyTable(items: Array(repeating: nil, count: Reactor.operationCount))
     polling = AdaptivePolling(limitNanoseconds: plan.configuration.pollNanosecondsMax)
     listeners = plan.listeners
     signals = plan.signals

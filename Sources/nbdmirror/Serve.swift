@@ -73,6 +73,12 @@ struct Serve: ParsableCommand {
 
   @Option(
     help: ArgumentHelp(
+      "Arm the faults in this file, one a line as after `fault add`, before the first client.",
+      valueName: "FILE"))
+  var faults: String?
+
+  @Option(
+    help: ArgumentHelp(
       "Busy wait for up to so many microseconds before a thread sleeps; 0: never.",
       valueName: "MICROSECONDS"))
   var pollUs: UInt64 = 50
@@ -104,7 +110,7 @@ struct Serve: ParsableCommand {
     let configuration = try configure(mirror)
     let server = try MirrorServer(
       configuration, engine: mirror.makeEngine(), legs: mirror.adapter.files.table,
-      observer: mirror.adapter)
+      faults: try mirror.makeFaults(self), observer: mirror.adapter)
     mirror.adapter.connect(server)
     let control = try startControl(mirror)
     defer { control.stop() }

@@ -14,6 +14,7 @@ final class FakeMirror: MirrorController {
     var error: ControlError?
     var statusCount = 0
     var scrub = ScrubReport()
+    var faults: [FaultStatus] = []
   }
 
   let state = Mutex(State())

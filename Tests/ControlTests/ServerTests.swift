@@ -40,7 +40,8 @@ struct ServerTests {
   @Test(
     "what the mirror refuses is a problem document with the status of its kind",
     arguments: [
-      (ControlError.Kind.invalid, 400), (.noSuchLeg, 404), (.conflict, 409), (.failed, 500),
+      (ControlError.Kind.invalid, 400), (.noSuchLeg, 404), (.noSuchFault, 404), (.conflict, 409),
+      (.failed, 500),
       (.stopping, 503),
     ])
   func refusals(kind: ControlError.Kind, status: Int) throws {

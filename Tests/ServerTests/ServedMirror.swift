@@ -70,7 +70,9 @@ final class ServedMirror: MirrorObserver {
     do throws(ServerError) {
       server = try MirrorServer(
         configuration,
-        engine: Engine(start, now: Instant(nanoseconds: monotonicNanoseconds())), legs: table)
+        engine: Engine(start, now: Instant(nanoseconds: monotonicNanoseconds())), legs: table,
+        faults: FaultDesk(
+          seed: 1, dataOffset: layout.dataOffset, deviceBytes: layout.sizeBytes))
     } catch {
       try FileManager.default.removeItem(atPath: folder)
       throw error
