@@ -55,6 +55,9 @@ public protocol MirrorController: FaultController {
   /// Stops the running scrub. Called like `failLeg`.
   func stopScrub() throws(ControlError)
 
+  /// What happened, and what happens.
+  var events: EventLog { get }
+
   /// Tells the server to stop cleanly; returns at once. Whoever runs the server stops the
   /// control plane as the last thing, so that `status` answers until then.
   func shutdown()

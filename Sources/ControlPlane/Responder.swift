@@ -144,6 +144,7 @@ struct Responder: Sendable {
       controller.shutdown()
       return Response(status: 202)
     case .fault(let route): return try perform(route, body: body)
+    case .events: return Response(json: controller.events.events(after: 0))
     }
   }
 

@@ -15,10 +15,11 @@
 //   PATCH  /v1/legs/{leg}                  SetLegRequest -> 200 LegStatus
 //   DELETE /v1/legs/{leg}                  -> 200 LegStatus, or 204 if nothing is left of it
 //   POST   /v1/shutdown                    -> 202
+//   GET    /v1/events                      server-sent events, or [EventRecord]: see EventStream
 //   /v1/faults, /v1/power-cut              see FaultRoutes
 //
 // {leg} is a slot number, a leg id, or the percent-encoded path of the PV. HEAD is answered as GET
-// without a body. A query is ignored.
+// without a body. A query is ignored, but for that of /v1/events.
 
 import ControlModel
 
@@ -40,6 +41,7 @@ enum Route: Equatable {
   case setLeg(String)
   case shutdown
   case fault(FaultRoute)
+  case events
 
   /// Why there is no such operation.
   enum Refusal: Error, Equatable {
@@ -54,7 +56,7 @@ enum Route: Equatable {
   /// Whether commands must run one after the other.
   var isCommand: Bool {
     switch self {
-    case .mirror, .legs, .resync, .scrub, .shutdown, .fault: false
+    case .mirror, .legs, .resync, .scrub, .shutdown, .fault, .events: false
     case .addLeg, .failLeg, .readdLeg, .removeLeg, .replaceLeg, .refreshLeg, .setLeg: true
     case .changeResync, .startScrub, .stopScrub: true
     }
@@ -85,6 +87,7 @@ enum Route: Equatable {
     case ("scrub", 2):
       return [("GET", .scrub), ("POST", .startScrub), ("DELETE", .stopScrub)]
     case ("shutdown", 2): return [("POST", .shutdown)]
+    case ("events", 2): return [("GET", .events)]
     case ("faults", _), ("power-cut", _):
       return FaultRoute.operations(segments[1...]).map { ($0.0, .fault($0.1)) }
     case ("legs", 2): return [("GET", .legs), ("POST", .addLeg)]

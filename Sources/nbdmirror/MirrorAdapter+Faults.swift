@@ -20,29 +20,45 @@ extension MirrorAdapter {
     if let problem = FaultText.problem(fault, sizeBytes: facts.layout.sizeBytes) {
       throw ControlError(.invalid, problem)
     }
+    return try inOrder { () throws(ControlError) in try add(fault, slot: slot) }
+  }
+
+  private func add(_ fault: Fault, slot: Int) throws(ControlError) -> FaultStatus {
     let name: String
     do throws(FaultSetError) { name = try server.addFault(fault) } catch {
       throw ControlError(.conflict, error.description)
     }
-    return try find(name)
+    let status = try find(name)
+    tell(
+      EventRecord(
+        .faultAdded, "fault '\(name)' is armed on leg \(slot): \(status.words)", leg: slot,
+        name: name))
+    return status
   }
 
   func removeFault(named name: String) throws(ControlError) {
+    telling.withLock { _ in tellOfFaults() }
     do throws(FaultSetError) { try server.removeFault(named: name) } catch {
       throw FaultText.error(error)
     }
+    progress.withLock { $0.fired[name] = nil }
+    tell(EventRecord(.faultRemoved, "fault '\(name)' is removed", name: name))
   }
 
   func clearFaults() throws(ControlError) {
+    telling.withLock { _ in tellOfFaults() }
     do throws(FaultSetError) { try server.removeAllFaults() } catch {
       throw FaultText.error(error)
     }
+    progress.withLock { $0.fired.removeAll() }
+    tell(EventRecord(.faultRemoved, "all faults are removed"))
   }
 
   func releaseFault(named name: String) throws(ControlError) -> FaultStatus {
     do throws(FaultSetError) { try server.releaseFault(named: name) } catch {
       throw FaultText.error(error)
     }
+    tell(EventRecord(.faultReleased, "fault '\(name)' lets go what it holds", name: name))
     return try find(name)
   }
 
@@ -50,7 +66,9 @@ extension MirrorAdapter {
     var legs = LegSet.none
     for slot in slots { legs.insert(LegSlot(slot)) }
     let cut = PowerCut(legs: legs, seed: seed ?? Identifier.random().high)
-    Journal.write("power cut of legs \(legs), seed \(cut.seed): the server dies")
+    let message = "power cut of legs \(legs), seed \(cut.seed): the server dies"
+    Journal.write(message)
+    tell(EventRecord(.powerCut, message))
     guard let losses = server.cutPower(cut, graceMilliseconds: 200) else {
       throw ControlError(.conflict, "the power is cut already")
     }

@@ -108,6 +108,17 @@ final class OpenMirror {
     Engine(start, now: Instant(nanoseconds: monotonicNanoseconds()))
   }
 
+  /// Tells how the start was decided, and what faults it has.
+  func tellAssembly() {
+    for line in plan.explanation { adapter.tell(EventRecord(.assembly, line)) }
+    for fault in adapter.faults() {
+      adapter.tell(
+        EventRecord(
+          .faultAdded, "fault '\(fault.name)' is armed on leg \(fault.leg): \(fault.words)",
+          leg: fault.leg, name: fault.name))
+    }
+  }
+
   /// The faults of the file that `options` name, armed.
   /// - Throws: `CommandFailure` with the line that is wrong.
   func makeFaults(_ options: Serve) throws -> FaultDesk {

@@ -18,6 +18,7 @@ final class FakeMirror: MirrorController {
   }
 
   let state = Mutex(State())
+  let events = EventLog(capacity: 100)
   /// Commands wait until this is open.
   let gate = Gate(isOpen: true)
 

@@ -24,7 +24,8 @@ struct RouteTests {
       ("POST", "/v1/faults", .fault(.add)), ("DELETE", "/v1/faults", .fault(.clear)),
       ("DELETE", "/v1/faults/flaky", .fault(.remove("flaky"))),
       ("POST", "/v1/faults/flaky/release", .fault(.release("flaky"))),
-      ("POST", "/v1/power-cut", .fault(.powerCut)),
+      ("POST", "/v1/power-cut", .fault(.powerCut)), ("GET", "/v1/events", .events),
+      ("GET", "/v1/events?after=7", .events),
     ]
     for (method, target, route) in table {
       #expect(try Route.find(method: method, target: target) == route)

@@ -90,6 +90,8 @@ final class ServedMirror: MirrorObserver {
   }
 
   func observe(_ event: MirrorEvent) {}
+  func clientChanged(_ connection: ConnectionInfo, isGone: Bool) {}
+  func eventsDropped(_ count: UInt64) {}
   func legIsIdle(_ slot: LegSlot) {}
 
   /// Ends the server; nil if it does not end in time. Leaves the files.
