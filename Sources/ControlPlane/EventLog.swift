@@ -80,6 +80,9 @@ public final class EventLog: Sendable {
     }
   }
 
+  /// The number of the last event; 0: none.
+  public var last: UInt64 { state.withLock { $0.last } }
+
   /// Calls `wake` after each event, from the thread that appended it, which it must not hold up.
   /// - Returns: what `unsubscribe` takes.
   func subscribe(_ wake: @escaping @Sendable () -> Void) -> Int {

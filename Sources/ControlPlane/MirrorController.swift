@@ -58,6 +58,9 @@ public protocol MirrorController: FaultController {
   /// What happened, and what happens.
   var events: EventLog { get }
 
+  /// The metrics in Prometheus' text format. Like `status`: from any thread, and quickly.
+  func metrics() -> String
+
   /// Tells the server to stop cleanly; returns at once. Whoever runs the server stops the
   /// control plane as the last thing, so that `status` answers until then.
   func shutdown()

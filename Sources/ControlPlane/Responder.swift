@@ -33,6 +33,13 @@ struct Response: Equatable, Sendable {
     do { body = try ControlJSON.encode(problem) } catch { body = [] }
   }
 
+  /// A text.
+  init(text: String, type: String) {
+    status = 200
+    fields = [("Content-Type", type)]
+    body = Array(text.utf8)
+  }
+
   /// A JSON document.
   init(status: Int = 200, json value: some Encodable) {
     do {
@@ -144,6 +151,8 @@ struct Responder: Sendable {
       controller.shutdown()
       return Response(status: 202)
     case .fault(let route): return try perform(route, body: body)
+    case .metrics:
+      return Response(text: controller.metrics(), type: "text/plain; version=0.0.4; charset=utf-8")
     case .events: return Response(json: controller.events.events(after: 0))
     }
   }

@@ -16,6 +16,7 @@
 //   DELETE /v1/legs/{leg}                  -> 200 LegStatus, or 204 if nothing is left of it
 //   POST   /v1/shutdown                    -> 202
 //   GET    /v1/events                      server-sent events, or [EventRecord]: see EventStream
+//   GET    /metrics                        Prometheus' text format
 //   /v1/faults, /v1/power-cut              see FaultRoutes
 //
 // {leg} is a slot number, a leg id, or the percent-encoded path of the PV. HEAD is answered as GET
@@ -42,6 +43,7 @@ enum Route: Equatable {
   case shutdown
   case fault(FaultRoute)
   case events
+  case metrics
 
   /// Why there is no such operation.
   enum Refusal: Error, Equatable {
@@ -56,7 +58,7 @@ enum Route: Equatable {
   /// Whether commands must run one after the other.
   var isCommand: Bool {
     switch self {
-    case .mirror, .legs, .resync, .scrub, .shutdown, .fault, .events: false
+    case .mirror, .legs, .resync, .scrub, .shutdown, .fault, .events, .metrics: false
     case .addLeg, .failLeg, .readdLeg, .removeLeg, .replaceLeg, .refreshLeg, .setLeg: true
     case .changeResync, .startScrub, .stopScrub: true
     }
@@ -80,6 +82,7 @@ enum Route: Equatable {
       guard let decoded = PercentEncoding.decode(segment) else { throw .badTarget }
       segments.append(decoded)
     }
+    if segments == ["metrics"] { return [("GET", .metrics)] }
     guard segments.count >= 2, segments[0] == "v1" else { return [] }
     switch (segments[1], segments.count) {
     case ("mirror", 2): return [("GET", .mirror)]

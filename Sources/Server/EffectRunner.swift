@@ -13,6 +13,7 @@ import Ring
 extension Reactor {
   /// Performs effects until the list is empty, or something has to be handed back first.
   mutating func performEffects() {
+    replyClock = 0
     while !effects.isEmpty {
       // Each effect finishes at most one I/O at once.
       guard done.room > 0 else { return }
@@ -110,9 +111,11 @@ extension Reactor {
   private mutating func perform(_ io: LegIO) -> Bool {
     let leg = legs.leg(io.leg)
     precondition(leg.isAttached, "I/O on leg \(io.leg), which is not attached")
-    if faults.isTouched(io.leg), let isBegun = performFaulty(io, leg) { return isBegun }
-    if leg.isMemory, performNow(io, leg) { return true }
+    // An I/O that has to wait for a place comes again.
     guard freeOperation >= 0 else { return false }
+    countIO(io)
+    if faults.isTouched(io.leg), performFaulty(io, leg) { return true }
+    if leg.isMemory, performNow(io, leg) { return true }
     let place = Int(freeOperation)
     freeOperation = operations[place].nextFree
     operations[place] = LegOperation(

@@ -114,11 +114,10 @@ struct FaultyTable {
 extension Reactor {
   private static let keepPieceBytes: UInt64 = 1 << 20
 
-  /// Starts an I/O of a leg with faults; nil: do it as usual; false: it has to wait for a slot.
-  mutating func performFaulty(_ io: LegIO, _ leg: FileLeg) -> Bool? {
-    guard freeOperation >= 0 else { return false }
+  /// Starts an I/O of a leg with faults; false: do it as usual. There is a free place for it.
+  mutating func performFaulty(_ io: LegIO, _ leg: FileLeg) -> Bool {
     let order = faults.decide(io, now: now)
-    if order.isPlain { return nil }
+    if order.isPlain { return false }
     let place = Int(freeOperation)
     freeOperation = operations[place].nextFree
     let item = FaultyIO(

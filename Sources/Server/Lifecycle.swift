@@ -210,6 +210,7 @@ extension Reactor {
     releaseHeld()
     expire()
     publish()
+    publishCounters()
   }
 
   private mutating func expire() {

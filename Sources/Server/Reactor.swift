@@ -95,6 +95,8 @@ struct Reactor: ~Copyable {
   let connections: FixedTable<Connection>
   var requests: RequestTable
   let operations: FixedTable<LegOperation>
+  /// See ReactorCounters.
+  let counters: FixedTable<UInt64>
   var freeOperation: Int32 = 0
   var freeConnection: [Int32]
   /// I/O of legs with faults.
@@ -121,6 +123,8 @@ struct Reactor: ~Copyable {
   var engineHasMore = false
 
   var now = Instant.zero
+  /// The time of answers of the present batch of effects; 0: not yet looked at.
+  var replyClock: UInt64 = 0
   var nextTick: UInt64 = 0
   /// When the engine wants to be ticked, if this reactor has to see to it; else `UInt64.max`.
   var nextWake = UInt64.max
@@ -175,6 +179,7 @@ struct Reactor: ~Copyable {
     connections = FixedTable(count: places, filler: Connection())
     freeConnection = (0..<Int32(places)).reversed()
     requests = RequestTable(count: max(1, plan.share.requestsMax / plan.configuration.threads))
+    counters = FixedTable(count: Counter.count, filler: 0)
     operations = FixedTable(count: Reactor.operationCount, filler: LegOperation())
     done = FixedList(
       capacity: 2 * Reactor.listCapacity, filler: FinishedIO(token: IOToken(raw: 0), error: 0))

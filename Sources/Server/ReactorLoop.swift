@@ -13,6 +13,7 @@ extension Reactor {
     begin()
     while phase != .over {
       waitForWork()
+      counters[Counter.turns] &+= 1
       if faults.isPowerCut { parkForPowerCut() }
       now = Instant(nanoseconds: monotonicNanoseconds())
       reapAll()

@@ -110,6 +110,12 @@ final class FakeMirror: MirrorController {
     state.withLock { $0.scrub.running = false }
   }
 
+  func metrics() -> String {
+    var text = MetricText(mirror: "a \"b\"")
+    text.add("nbdmirror_size_bytes", [], UInt64(5) << 30)
+    return text.text
+  }
+
   func shutdown() { state.withLock { $0.calls.append("shutdown") } }
 
   private func command(

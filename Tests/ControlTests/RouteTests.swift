@@ -25,7 +25,7 @@ struct RouteTests {
       ("DELETE", "/v1/faults/flaky", .fault(.remove("flaky"))),
       ("POST", "/v1/faults/flaky/release", .fault(.release("flaky"))),
       ("POST", "/v1/power-cut", .fault(.powerCut)), ("GET", "/v1/events", .events),
-      ("GET", "/v1/events?after=7", .events),
+      ("GET", "/v1/events?after=7", .events), ("GET", "/metrics", .metrics),
     ]
     for (method, target, route) in table {
       #expect(try Route.find(method: method, target: target) == route)
@@ -36,7 +36,8 @@ struct RouteTests {
     "a path that is not in the table is not found",
     arguments: [
       "/", "/v1", "/v1/", "/v2/mirror", "/v1/mirror/", "/v1/legs/", "/v1/legs//fail",
-      "/v1/legs/1/", "/v1/legs/1/fail/", "/v1/legs/1/explode", "/v1/scrub/", "/metrics",
+      "/v1/legs/1/", "/v1/legs/1/fail/", "/v1/legs/1/explode", "/v1/scrub/", "/metrics/",
+      "/v1/metrics",
       "/v1/faults/", "/v1/power-cut/1", "/V1/mirror", "//v1/mirror", "/v1%2Fmirror",
     ])
   func unknown(target: String) {
