@@ -105,6 +105,39 @@ extension Crash {
       }
     }
 
+    @Test(
+      "power cuts under load lose no write that was flushed or FUA, and leave equal legs",
+      .timeLimit(.minutes(5)))
+    func underLoad() async throws {
+      let seed = UInt32.random(in: 0...UInt32.max)
+      try await withMirror { mirror in
+        let faults = "\(mirror.directory)/faults"
+        try "0 volatile-cache\n1 volatile-cache\n".write(
+          toFile: faults, atomically: true, encoding: .utf8)
+        let load = try VerifyingLoad(mirror, seed: seed, blocks: 512, connections: 2)
+        defer { load.end() }
+        var lost = 0
+        try await mirror.serve(["--faults", faults])
+        for round in 0..<8 {
+          try await load.work(requests: 100)
+          try await load.begin()
+          try await eventually("the load writes", within: 20) {
+            try await mirror.status().dirtyRegions > 0
+          }
+          let cut = try await mirror.admin(["fault", "power-cut", "--seed", "\(round)"])
+          #expect(cut.status == 0, "\(cut)")
+          _ = try await load.serverGone()
+          try await mirror.serve(["--faults", faults])
+          do { lost += try await load.losses() } catch {
+            throw FixtureError("seed \(seed), round \(round): \(error)")
+          }
+        }
+        #expect(lost > 0, "no power cut lost anything (seed \(seed))")
+        let difference = try await mirror.stopAndCompare()
+        #expect(difference == nil, "seed \(seed)")
+      }
+    }
+
     @Test("without volatile-cache nothing can be taken back, and the command says so")
     func unarmed() async throws {
       try await withMirror { mirror in
