@@ -53,7 +53,7 @@ let package = Package(
     room("TLS", ["CTLS"]),
     room(
       "Server",
-      ["Base", "Legs", "MirrorEngine", "MirrorFormat", "NBDProtocol", "Ring", "TLS"]),
+      ["Base", "Faults", "Legs", "MirrorEngine", "MirrorFormat", "NBDProtocol", "Ring", "TLS"]),
 
     // Control.
     room("ControlModel"),
@@ -70,7 +70,7 @@ let package = Package(
     .executableTarget(
       name: "nbdmirror",
       dependencies: [
-        "Base", "ControlModel", "ControlPlane", "Legs", "MirrorEngine", "MirrorFormat",
+        "Base", "ControlModel", "ControlPlane", "Faults", "Legs", "MirrorEngine", "MirrorFormat",
         "NBDProtocol", "Ring", "Server",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
@@ -101,7 +101,7 @@ let package = Package(
     tests("RingTests", ["Base", "CRing", "Ring"]),
     tests(
       "ServerTests",
-      ["Base", "Legs", "MirrorEngine", "MirrorFormat", "NBDProtocol", "Ring", "Server"]),
+      ["Base", "Faults", "Legs", "MirrorEngine", "MirrorFormat", "NBDProtocol", "Ring", "Server"]),
     tests("MirrorEngineTests", ["Base", "MirrorEngine", "MirrorFormat"]),
     tests("NBDProtocolTests", ["Base", "NBDProtocol"]),
     tests("TLSTests", ["Base", "TLS"]),

@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
+#include <spawn.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
@@ -16,6 +17,7 @@
 #include <sys/statfs.h>
 #include <sys/uio.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 static int checked(int result) { return result < 0 ? -errno : result; }
@@ -107,4 +109,58 @@ void nbdmirror_name_thread(int number) {
   char name[16];
   snprintf(name, sizeof name, "reactor %d", number);
   pthread_setname_np(pthread_self(), name);
+}
+
+/// A file in memory that holds `text` and stands at its start, or -errno.
+static int memory_file_of(const char *text) {
+  int file = nbdmirror_memory_file();
+  if (file < 0) return file;
+  size_t length = strlen(text);
+  int error = 0;
+  if (write(file, text, length) != (ssize_t)length) error = errno ? errno : EIO;
+  if (!error && lseek(file, 0, SEEK_SET) < 0) error = errno;
+  if (!error) return file;
+  close(file);
+  return -error;
+}
+
+int nbdmirror_spawn(const char *path, const char *text) {
+  posix_spawnattr_t attributes;
+  posix_spawn_file_actions_t actions;
+  sigset_t none, all;
+  pid_t process = 0;
+  char *arguments[] = {(char *)path, NULL};
+  int input = memory_file_of(text);
+  if (input < 0) return input;
+  int error = posix_spawnattr_init(&attributes);
+  if (error) {
+    close(input);
+    return -error;
+  }
+  error = posix_spawn_file_actions_init(&actions);
+  if (error) {
+    posix_spawnattr_destroy(&attributes);
+    close(input);
+    return -error;
+  }
+  sigemptyset(&none);
+  sigfillset(&all);
+  posix_spawnattr_setsigmask(&attributes, &none);
+  posix_spawnattr_setsigdefault(&attributes, &all);
+  posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
+  error = posix_spawn_file_actions_adddup2(&actions, input, 0);
+  if (!error) error = posix_spawn_file_actions_adddup2(&actions, 2, 1);
+  if (!error) error = posix_spawn(&process, path, &actions, &attributes, arguments, environ);
+  posix_spawn_file_actions_destroy(&actions);
+  posix_spawnattr_destroy(&attributes);
+  close(input);
+  return error ? -error : process;
+}
+
+int nbdmirror_has_ended(int process) {
+  int status = 0;
+  int result = waitpid(process, &status, WNOHANG);
+  if (result < 0) return errno == EINTR ? 0 : -errno;
+  if (result == 0) return 0;
+  return 1 + (WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status));
 }

@@ -26,6 +26,11 @@ public enum ControlClientError: Error, Equatable, Sendable, CustomStringConverti
     }
   }
 
+  /// Whether the answer was broken off, or is not understood.
+  public var isBadAnswer: Bool {
+    if case .badAnswer = self { true } else { false }
+  }
+
   /// A sentence that names the path, or the server's own.
   public var description: String {
     switch self {
@@ -158,7 +163,7 @@ public struct ControlClient: Sendable {
 
   // MARK: One exchange
 
-  private func send(
+  func send(
     _ method: String, _ target: String, json: some Encodable
   ) throws(ControlClientError) -> [UInt8] {
     let body: [UInt8]
@@ -171,10 +176,16 @@ public struct ControlClient: Sendable {
   /// Sends one request and returns the body of the answer.
   /// - Throws: `.problem` for any status of 400 or more.
   func send(
-    _ method: String, _ target: String, body: [UInt8] = []
+    _ method: String, _ target: String, body: [UInt8] = [], accept: String? = nil
   ) throws(ControlClientError) -> [UInt8] {
-    let answer = try exchange(method, target, body: body)
-    guard answer.status >= 400 else { return answer.body }
+    let answer = try exchange(method, target, body: body, accept: accept)
+    try check(answer)
+    return answer.body
+  }
+
+  /// - Throws: `.problem` for any status of 400 or more.
+  func check(_ answer: HTTPResponseParser) throws(ControlClientError) {
+    guard answer.status >= 400 else { return }
     do {
       throw ControlClientError.problem(try ControlJSON.decode(Problem.self, from: answer.body))
     } catch let error as ControlClientError {
@@ -185,11 +196,12 @@ public struct ControlClient: Sendable {
   }
 
   private func exchange(
-    _ method: String, _ target: String, body: [UInt8]
+    _ method: String, _ target: String, body: [UInt8], accept: String?
   ) throws(ControlClientError) -> HTTPResponseParser {
     let deadline = ContinuousClock.now + .milliseconds(timeoutMilliseconds)
     var request = "\(method) \(target) HTTP/1.1\r\nHost: nbdmirror\r\nConnection: close\r\n"
     if !body.isEmpty { request += "Content-Type: application/json\r\n" }
+    if let accept { request += "Accept: \(accept)\r\n" }
     if method != "GET" { request += "Content-Length: \(body.count)\r\n" }
     var parser = HTTPResponseParser()
     do {
@@ -220,7 +232,7 @@ public struct ControlClient: Sendable {
     }
   }
 
-  private func decoded<Value: Decodable>(
+  func decoded<Value: Decodable>(
     _ body: [UInt8]
   ) throws(ControlClientError) -> Value {
     do {
@@ -230,7 +242,7 @@ public struct ControlClient: Sendable {
     }
   }
 
-  private func failure(_ error: SystemError) -> ControlClientError {
+  func failure(_ error: SystemError) -> ControlClientError {
     if error.isNobodyThere { return .notRunning(path: path) }
     if error == .timedOut {
       return .timedOut(path: path, milliseconds: timeoutMilliseconds)

@@ -11,6 +11,8 @@ public struct ControlError: Error, Equatable, Sendable {
     case invalid
     /// No leg goes by that name (404).
     case noSuchLeg = "no-such-leg"
+    /// No fault goes by that name (404).
+    case noSuchFault = "no-such-fault"
     /// The mirror's state forbids it: the last good leg, a leg already online, no free slot (409).
     case conflict
     /// It was tried and failed: the PV cannot be opened, a label cannot be written (500).
@@ -61,7 +63,7 @@ public struct Problem: Codable, Equatable, Sendable {
     let status =
       switch error.kind {
       case .invalid: 400
-      case .noSuchLeg: 404
+      case .noSuchLeg, .noSuchFault: 404
       case .conflict: 409
       case .failed: 500
       case .stopping: 503

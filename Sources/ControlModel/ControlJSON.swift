@@ -22,6 +22,18 @@ public enum ControlJSON {
     }
   }
 
+  /// `value` as JSON on one line, without an end of line: sorted keys.
+  /// - Throws: `Failure` for numbers that JSON cannot hold.
+  public static func line(_ value: some Encodable) throws(Failure) -> [UInt8] {
+    let encoder = JSONEncoder()
+    encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
+    do {
+      return [UInt8](try encoder.encode(value))
+    } catch {
+      throw Failure(message: "a value cannot be written as JSON: \(error)")
+    }
+  }
+
   /// The value that `bytes` hold.
   public static func decode<Value: Decodable>(
     _ type: Value.Type, from bytes: [UInt8]

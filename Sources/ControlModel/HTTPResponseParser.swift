@@ -34,6 +34,7 @@ public struct HTTPResponseParser: Sendable {
   private var state = State.head
   private var pending: [UInt8] = []
   private var headBytes = 0
+  private var hasChunk = false
 
   /// A parser that accepts this much.
   public init(headBytesMax: Int = 64 << 10, bodyBytesMax: Int = 16 << 20) {
@@ -88,6 +89,13 @@ public struct HTTPResponseParser: Sendable {
     }
   }
 
+  /// The body so far, which is forgotten: of a response that is worked on while it comes.
+  public mutating func takeBody() -> [UInt8] {
+    let taken = body
+    body = []
+    return taken
+  }
+
   /// A complete line without its end, or nil if there is none yet.
   private mutating func line(from start: inout Int) throws(Failure) -> String? {
     guard let end = pending[start...].firstIndex(of: UInt8(ascii: "\n")) else {
@@ -132,13 +140,14 @@ public struct HTTPResponseParser: Sendable {
       }
     case .chunkHead:
       // The end of the chunk before leaves an empty line.
-      if line.isEmpty && !body.isEmpty { return }
+      if line.isEmpty && hasChunk { return }
       let digits = line.prefix { $0 != ";" }[...].trimmed
       guard let count = Int(digits, radix: 16), count >= 0, !digits.hasPrefix("+") else {
         throw Failure(message: "the server's answer has a malformed chunk")
       }
       // Only header bytes of one chunk at a time count.
       headBytes = 0
+      hasChunk = true
       state = count == 0 ? .trailer : .chunkData(count)
     case .trailer: if line.isEmpty { state = .done }
     case .length, .chunkData, .untilEnd, .done: break

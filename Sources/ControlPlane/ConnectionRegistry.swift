@@ -5,6 +5,8 @@ import NIOCore
 /// The connections of one server.
 final class ConnectionRegistry {
   private var connections: [ObjectIdentifier: ControlConnection] = [:]
+  /// Connections that follow events.
+  var streamCount = 0
   private var drained: EventLoopPromise<Void>?
 
   /// How many there are.

@@ -8,6 +8,8 @@
 //      v                    +-----------------|--- not run) --> lingering --> closed
 //    closed
 //
+// `streaming`: instead of `working`, a response of events without an end (EventStream).
+//
 // `lingering`: the last response is out, our side is shut, input is thrown away, so that a client
 // that is still sending gets to read the response.
 //
@@ -30,6 +32,7 @@ final class ControlConnection: ChannelInboundHandler {
     case receiving(HTTPRequestHead, ByteBuffer)
     case working(HTTPRequestHead)
     case sending
+    case streaming(EventStream)
     case lingering
     case closed
   }
@@ -62,6 +65,10 @@ final class ControlConnection: ChannelInboundHandler {
   }
 
   func handlerRemoved(context: ChannelHandlerContext) {
+    if case .streaming(let stream) = state {
+      stream.stop()
+      registry.streamCount -= 1
+    }
     state = .closed
     timer?.cancel()
     registry.remove(self)
@@ -91,7 +98,7 @@ final class ControlConnection: ChannelInboundHandler {
   func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {
     if case .some(ChannelEvent.inputClosed) = event as? ChannelEvent {
       switch state {
-      case .waiting, .receiving, .lingering: context.close(promise: nil)
+      case .waiting, .receiving, .streaming, .lingering: context.close(promise: nil)
       case .working, .sending: isLast = true
       case .closed: break
       }
@@ -114,8 +121,13 @@ final class ControlConnection: ChannelInboundHandler {
             ? "the request's header is too large" : "this is not an HTTP/1.1 request"),
         context: context)
     case .working, .sending: isLast = true
-    case .lingering, .closed: break
+    case .streaming, .lingering, .closed: break
     }
+  }
+
+  func channelWritabilityChanged(context: ChannelHandlerContext) {
+    if case .streaming(let stream) = state { stream.pump() }
+    context.fireChannelWritabilityChanged()
   }
 
   /// Ends the connection: at once if no request is complete, else after its response.
@@ -123,6 +135,7 @@ final class ControlConnection: ChannelInboundHandler {
     isLast = true
     switch state {
     case .waiting, .receiving, .lingering: context?.close(promise: nil)
+    case .streaming(let stream): stream.finish()
     case .working, .sending, .closed: break
     }
   }
@@ -160,6 +173,7 @@ final class ControlConnection: ChannelInboundHandler {
         context: context)
       return
     }
+    if route == .events, head.method == .GET { return beginEvents(head, context: context) }
     let responder = responder
     let bytes = Array(body.readableBytesView)
     pools.run(isCommand: route.isCommand, on: context.eventLoop) {
@@ -174,6 +188,28 @@ final class ControlConnection: ChannelInboundHandler {
         self.send(Response(problem), to: head, context: context)
       }
     }
+  }
+
+  /// Sends the events that there are, and those that come if a stream is wanted.
+  private func beginEvents(_ head: HTTPRequestHead, context: ChannelHandlerContext) {
+    let log = responder.controller.events
+    let request: EventRequest
+    do { request = try EventRequest(head) } catch {
+      return send(Response(Problem(error)), to: head, context: context)
+    }
+    if request.isList {
+      return send(Response(json: log.events(after: request.after)), to: head, context: context)
+    }
+    guard registry.streamCount < EventStream.countMax else {
+      let problem = Problem(
+        status: 503, code: "too-many-streams",
+        detail: "\(EventStream.countMax) clients follow the events already")
+      return send(Response(problem), to: head, context: context)
+    }
+    registry.streamCount += 1
+    let stream = EventStream(log, after: request.after, context: context)
+    state = .streaming(stream)
+    stream.start(version: head.version)
   }
 
   /// Answers a request that will not be read to its end.
@@ -245,7 +281,7 @@ final class ControlConnection: ChannelInboundHandler {
       let problem = Problem(status: 408, code: "too-slow", detail: "the request took too long")
       refuse(problem, context: context)
     case .waiting, .sending, .lingering: context.close(promise: nil)
-    case .working, .closed: break
+    case .working, .streaming, .closed: break
     }
   }
 }

@@ -10,7 +10,7 @@ import ControlModel
 /// label that records it is written), not when a resync is done.
 /// `status` and `shutdown` are called from other threads at any time, also while a command
 /// blocks, and must return quickly.
-public protocol MirrorController: Sendable {
+public protocol MirrorController: FaultController {
   /// How the mirror is now. The legs are the configured ones, in the order of their slots.
   func status() -> MirrorStatus
 
@@ -54,6 +54,12 @@ public protocol MirrorController: Sendable {
 
   /// Stops the running scrub. Called like `failLeg`.
   func stopScrub() throws(ControlError)
+
+  /// What happened, and what happens.
+  var events: EventLog { get }
+
+  /// The metrics in Prometheus' text format. Like `status`: from any thread, and quickly.
+  func metrics() -> String
 
   /// Tells the server to stop cleanly; returns at once. Whoever runs the server stops the
   /// control plane as the last thing, so that `status` answers until then.

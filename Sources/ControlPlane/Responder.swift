@@ -33,6 +33,13 @@ struct Response: Equatable, Sendable {
     do { body = try ControlJSON.encode(problem) } catch { body = [] }
   }
 
+  /// A text.
+  init(text: String, type: String) {
+    status = 200
+    fields = [("Content-Type", type)]
+    body = Array(text.utf8)
+  }
+
   /// A JSON document.
   init(status: Int = 200, json value: some Encodable) {
     do {
@@ -143,6 +150,10 @@ struct Responder: Sendable {
       _ = try decode(EmptyRequest.self, from: body)
       controller.shutdown()
       return Response(status: 202)
+    case .fault(let route): return try perform(route, body: body)
+    case .metrics:
+      return Response(text: controller.metrics(), type: "text/plain; version=0.0.4; charset=utf-8")
+    case .events: return Response(json: controller.events.events(after: 0))
     }
   }
 
@@ -160,14 +171,14 @@ struct Responder: Sendable {
   }
 
   /// Decodes a body that may be left out, which stands for `{}`.
-  private func decode<Value: Decodable>(
+  func decode<Value: Decodable>(
     _ type: Value.Type, from body: [UInt8]
   ) throws(ControlJSON.Failure) -> Value {
     try ControlJSON.decode(type, from: body.isEmpty ? Array("{}".utf8) : body)
   }
 
   /// The slot of the leg that goes by the name `leg`.
-  private func find(_ leg: String) throws(ControlError) -> Int {
+  func find(_ leg: String) throws(ControlError) -> Int {
     guard let found = LegStatus.find(leg, in: controller.status().legs) else {
       throw ControlError(.noSuchLeg, "no leg goes by the name '\(leg.prefix(200))'")
     }

@@ -15,9 +15,12 @@
 //   PATCH  /v1/legs/{leg}                  SetLegRequest -> 200 LegStatus
 //   DELETE /v1/legs/{leg}                  -> 200 LegStatus, or 204 if nothing is left of it
 //   POST   /v1/shutdown                    -> 202
+//   GET    /v1/events                      server-sent events, or [EventRecord]: see EventStream
+//   GET    /metrics                        Prometheus' text format
+//   /v1/faults, /v1/power-cut              see FaultRoutes
 //
 // {leg} is a slot number, a leg id, or the percent-encoded path of the PV. HEAD is answered as GET
-// without a body. A query is ignored.
+// without a body. A query is ignored, but for that of /v1/events.
 
 import ControlModel
 
@@ -38,6 +41,9 @@ enum Route: Equatable {
   case refreshLeg(String)
   case setLeg(String)
   case shutdown
+  case fault(FaultRoute)
+  case events
+  case metrics
 
   /// Why there is no such operation.
   enum Refusal: Error, Equatable {
@@ -52,7 +58,7 @@ enum Route: Equatable {
   /// Whether commands must run one after the other.
   var isCommand: Bool {
     switch self {
-    case .mirror, .legs, .resync, .scrub, .shutdown: false
+    case .mirror, .legs, .resync, .scrub, .shutdown, .fault, .events, .metrics: false
     case .addLeg, .failLeg, .readdLeg, .removeLeg, .replaceLeg, .refreshLeg, .setLeg: true
     case .changeResync, .startScrub, .stopScrub: true
     }
@@ -76,6 +82,7 @@ enum Route: Equatable {
       guard let decoded = PercentEncoding.decode(segment) else { throw .badTarget }
       segments.append(decoded)
     }
+    if segments == ["metrics"] { return [("GET", .metrics)] }
     guard segments.count >= 2, segments[0] == "v1" else { return [] }
     switch (segments[1], segments.count) {
     case ("mirror", 2): return [("GET", .mirror)]
@@ -83,6 +90,9 @@ enum Route: Equatable {
     case ("scrub", 2):
       return [("GET", .scrub), ("POST", .startScrub), ("DELETE", .stopScrub)]
     case ("shutdown", 2): return [("POST", .shutdown)]
+    case ("events", 2): return [("GET", .events)]
+    case ("faults", _), ("power-cut", _):
+      return FaultRoute.operations(segments[1...]).map { ($0.0, .fault($0.1)) }
     case ("legs", 2): return [("GET", .legs), ("POST", .addLeg)]
     case ("legs", 3) where !segments[2].isEmpty:
       return [("PATCH", .setLeg(segments[2])), ("DELETE", .removeLeg(segments[2]))]

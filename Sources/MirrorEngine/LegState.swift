@@ -93,6 +93,8 @@ public struct LatencyHistogram: Sendable {
   private var counts = [UInt32](repeating: 0, count: 120)
   /// How many latencies were recorded.
   public private(set) var total: UInt64 = 0
+  /// Their sum.
+  public private(set) var nanoseconds: UInt64 = 0
 
   /// An empty histogram.
   public init() {}
@@ -101,6 +103,7 @@ public struct LatencyHistogram: Sendable {
   public mutating func record(nanoseconds: UInt64) {
     counts[LatencyHistogram.bucket(nanoseconds: nanoseconds, of: counts.count)] &+= 1
     total += 1
+    self.nanoseconds &+= nanoseconds
   }
 
   /// The bucket of a latency: four for each power of two of microseconds.
@@ -109,6 +112,11 @@ public struct LatencyHistogram: Sendable {
     let power = 63 - micros.leadingZeroBitCount
     let quarter = power >= 2 ? Int(micros >> UInt64(power - 2)) & 3 : 0
     return min(power * 4 + quarter, count - 1)
+  }
+
+  /// How many were below 2^`power` microseconds.
+  public func count(belowPower power: Int) -> UInt64 {
+    counts.prefix(4 * max(power, 0)).reduce(0) { $0 + UInt64($1) }
   }
 
   /// The latency in microseconds that `percent` of all stay below or at, within a quarter of a

@@ -45,6 +45,16 @@ public enum ProcessCalls {
   /// Names the calling thread `reactor N`.
   public static func nameReactor(_ number: Int) { nbdmirror_name_thread(Int32(number)) }
 
+  /// Starts the program at `path` with a file that holds `text` as its standard input, and our
+  /// standard error output as its output: its process, or a negative errno.
+  public static func spawn(_ path: String, text: String) -> Int32 {
+    unsafe nbdmirror_spawn(path, text)
+  }
+
+  /// Whether a child has ended, which is reaped then: 1 + its exit status (128 + the signal that
+  /// ended it), 0 if it runs, or a negative errno.
+  public static func hasEnded(_ process: Int32) -> Int32 { nbdmirror_has_ended(process) }
+
   /// Sends one datagram to a unix socket (`@` first: abstract): 0 or a negative errno.
   public static func sendDatagram(to address: String, _ text: String) -> Int32 {
     unsafe nbdmirror_send_datagram(address, text)

@@ -13,6 +13,7 @@ import Ring
 extension Reactor {
   /// Performs effects until the list is empty, or something has to be handed back first.
   mutating func performEffects() {
+    replyClock = 0
     while !effects.isEmpty {
       // Each effect finishes at most one I/O at once.
       guard done.room > 0 else { return }
@@ -79,7 +80,7 @@ extension Reactor {
   }
 
   @inline(__always)
-  private func address(of io: LegIO) -> UInt {
+  func address(of io: LegIO) -> UInt {
     switch io.buffer {
     case .request(let token, let offset):
       return requestAddress(requests.slot(of: token), offset, io.count)
@@ -110,8 +111,11 @@ extension Reactor {
   private mutating func perform(_ io: LegIO) -> Bool {
     let leg = legs.leg(io.leg)
     precondition(leg.isAttached, "I/O on leg \(io.leg), which is not attached")
-    if leg.isMemory, performNow(io, leg) { return true }
+    // An I/O that has to wait for a place comes again.
     guard freeOperation >= 0 else { return false }
+    countIO(io)
+    if faults.isTouched(io.leg), performFaulty(io, leg) { return true }
+    if leg.isMemory, performNow(io, leg) { return true }
     let place = Int(freeOperation)
     freeOperation = operations[place].nextFree
     operations[place] = LegOperation(
@@ -146,7 +150,7 @@ extension Reactor {
   }
 
   /// Fills the submission for what is left of an operation.
-  private mutating func prepare(_ place: Int, _ leg: FileLeg) {
+  mutating func prepare(_ place: Int, _ leg: FileLeg) {
     let userData = CompletionKind.leg.userData(place)
     let offset = operations[place].offset
     let count = operations[place].count
@@ -221,6 +225,7 @@ extension Reactor {
   }
 
   private mutating func retire(_ place: Int, error: Int32) {
+    if operations[place].isFaulty { return continueFaulty(place, error: error) }
     done.append(FinishedIO(token: operations[place].token, error: error))
     operations[place].nextFree = freeOperation
     freeOperation = Int32(place)

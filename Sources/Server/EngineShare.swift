@@ -91,6 +91,9 @@ final class ReactorPort: Sendable {
   /// The connections of the reactor as it published them last.
   let connections = Mutex<[ConnectionInfo]>([])
 
+  /// What the reactor counted, as it published it last.
+  let counters = Mutex([UInt64](repeating: 0, count: Counter.count))
+
   init() throws(RingError) { event = try Event() }
 
   /// Tells the reactor that there is mail; one system call for any number of calls before it looks.

@@ -182,6 +182,7 @@ extension Reactor {
       connections[place].socket = -1
     }
     guard connections[place].outstanding == 0 else { return }
+    if connections[place].info.isTransmitting { desk.post(connections[place].info, isGone: true) }
     connections[place].phase = .free
     connections[place].info = ConnectionInfo()
     connections[place].deadline = 0
@@ -206,8 +207,10 @@ extension Reactor {
       }
       driveStop()
     }
+    releaseHeld()
     expire()
     publish()
+    publishCounters()
   }
 
   private mutating func expire() {

@@ -29,9 +29,11 @@ public enum TerminationSignals {
 /// Serves one mirror.
 public final class MirrorServer: Sendable {
   private let configuration: ServerConfiguration
-  private let share: EngineShare
-  private let legs: LegTable
+  let share: EngineShare
+  let legs: LegTable
   private let observer: (any MirrorObserver)?
+  /// The faults of the legs; change them through the functions here.
+  let faults: FaultDesk
   private let listeners: [Listener]
   private let zeros: ZeroPages
   private let huge: HugeBudget
@@ -42,15 +44,17 @@ public final class MirrorServer: Sendable {
   ///   - configuration: The options.
   ///   - engine: The mirror, which the server owns from now on.
   ///   - legs: The open files of the engine's legs.
+  ///   - faults: The faults that are armed from the start on, as many as there are.
   ///   - observer: Hears of events, from any reactor's thread.
   /// - Throws: `ServerError`, a sentence for the administrator.
   public init(
     _ configuration: ServerConfiguration, engine: consuming sending Engine, legs: LegTable,
-    observer: (any MirrorObserver)? = nil
+    faults: FaultDesk, observer: (any MirrorObserver)? = nil
   ) throws(ServerError) {
     precondition(configuration.threads >= 1 && configuration.threads <= 64, "1 to 64 threads")
     self.configuration = configuration
     self.legs = legs
+    self.faults = faults
     self.observer = observer
     huge = HugeBudget(bytesMax: configuration.hugeBytes)
     do {
@@ -142,7 +146,7 @@ public final class MirrorServer: Sendable {
     defer { desk.close() }
     let plan = ReactorPlan(
       index: 0, configuration: configuration, share: share, legs: legs, zeros: zeros, huge: huge,
-      desk: desk, listeners: listeners, signals: signals)
+      desk: desk, faults: faults, listeners: listeners, signals: signals)
     // First its own, on this thread: what the kernel refuses is refused here already.
     var reactor = try Reactor.make(plan)
     let threads = try startOthers(plan)

@@ -89,6 +89,7 @@ extension Reactor {
       guard let slot = takeSlot(place) else { return .stalled(slotStall(place)) }
       connections[place].start += Limits.requestHeaderBytes
       encode(slot, answer)
+      counters[Counter.refused] &+= 1
       if answer.drainBytes > 0 {
         connections[place].drainBytes = answer.drainBytes
         connections[place].drainSlot = slot
@@ -134,9 +135,11 @@ extension Reactor {
     fill(slot, request, range, dataOffset: offset)
     connections[place].start += header
     count(place, request)
+    countRequest(slot, request.kind, bytes: UInt64(request.count))
     guard payload > 0 else {
       if request.kind == .cache {
         encodeSuccess(slot)
+        countReply(slot, isError: false)
         enqueueReply(slot)
       } else {
         submit(slot)

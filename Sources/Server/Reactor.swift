@@ -43,6 +43,8 @@ struct LegOperation {
   /// Address of the memory; leased until the engine hears of the completion.
   var address: UInt = 0
   var nextFree: Int32 = -1
+  /// A fault of its leg has a hand in it: see FaultyIO.
+  var isFaulty = false
 }
 
 /// What a completion belongs to: bits 56...63 of the user data; an index in the others.
@@ -68,6 +70,7 @@ struct ReactorPlan: Sendable {
   var zeros: ZeroPages
   var huge: HugeBudget
   var desk: ObserverDesk
+  var faults: FaultDesk
   /// Reactor 0 only: sockets that listen, and a signalfd (-1: none).
   var listeners: [Listener] = []
   var signals: Int32 = -1
@@ -83,6 +86,7 @@ struct Reactor: ~Copyable {
   let zeros: ZeroPages
   let scratch: Scratch
   let desk: ObserverDesk
+  let faults: FaultDesk
   let listeners: [Listener]
   let signals: Int32
   let ring: Ring
@@ -91,8 +95,12 @@ struct Reactor: ~Copyable {
   let connections: FixedTable<Connection>
   var requests: RequestTable
   let operations: FixedTable<LegOperation>
+  /// See ReactorCounters.
+  let counters: FixedTable<UInt64>
   var freeOperation: Int32 = 0
   var freeConnection: [Int32]
+  /// I/O of legs with faults.
+  var faulty: FaultyTable
   /// Buffers that an I/O of a failed leg may still write into, by request slot.
   var retired: [(slot: Int, buffer: Buffer)] = []
 
@@ -115,6 +123,8 @@ struct Reactor: ~Copyable {
   var engineHasMore = false
 
   var now = Instant.zero
+  /// The time of answers of the present batch of effects; 0: not yet looked at.
+  var replyClock: UInt64 = 0
   var nextTick: UInt64 = 0
   /// When the engine wants to be ticked, if this reactor has to see to it; else `UInt64.max`.
   var nextWake = UInt64.max
@@ -155,6 +165,8 @@ struct Reactor: ~Copyable {
     zeros = plan.zeros
     scratch = plan.share.scratch
     desk = plan.desk
+    faults = plan.faults
+    faulty = FaultyTable(items: Array(repeating: nil, count: Reactor.operationCount))
     polling = AdaptivePolling(limitNanoseconds: plan.configuration.pollNanosecondsMax)
     listeners = plan.listeners
     signals = plan.signals
@@ -167,6 +179,7 @@ struct Reactor: ~Copyable {
     connections = FixedTable(count: places, filler: Connection())
     freeConnection = (0..<Int32(places)).reversed()
     requests = RequestTable(count: max(1, plan.share.requestsMax / plan.configuration.threads))
+    counters = FixedTable(count: Counter.count, filler: 0)
     operations = FixedTable(count: Reactor.operationCount, filler: LegOperation())
     done = FixedList(
       capacity: 2 * Reactor.listCapacity, filler: FinishedIO(token: IOToken(raw: 0), error: 0))

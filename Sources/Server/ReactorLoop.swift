@@ -13,8 +13,11 @@ extension Reactor {
     begin()
     while phase != .over {
       waitForWork()
+      counters[Counter.turns] &+= 1
+      if faults.isPowerCut { parkForPowerCut() }
       now = Instant(nanoseconds: monotonicNanoseconds())
       reapAll()
+      if faults.mayHaveNews(faulty, now) { workFaults() }
       if port.hasMail.load(ordering: .relaxed) { openMail() }
       if now.nanoseconds >= nextTick { tick() }
       if now.nanoseconds >= nextWake { wakeEngine() }
@@ -41,7 +44,7 @@ extension Reactor {
       return
     }
     let before = monotonicNanoseconds()
-    let next = min(nextTick, nextWake)
+    let next = min(nextTick, nextWake, faulty.nextDue)
     if before >= next { return }
     let limit = waiting.isEmpty ? next - before : min(next - before, Reactor.retryNanoseconds)
     if polling.spinNanoseconds > 0 {

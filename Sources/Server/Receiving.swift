@@ -193,6 +193,7 @@ extension Reactor {
       connections[place].deadline = 0
       connections[place].info.isTransmitting = true
       connections[place].info.isStructured = connections[place].terms.isStructured
+      desk.post(connections[place].info, isGone: false)
       parse(place)
     }
   }

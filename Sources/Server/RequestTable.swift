@@ -28,6 +28,9 @@ struct RequestSlot {
   var engineRange = ByteRange(offset: 0, count: 0)
   /// The client's words.
   var isRead = false
+  /// For statistics: a `ClientOperation`, and when it was taken.
+  var operation: UInt8 = 0
+  var begun: UInt64 = 0
   var cookie: UInt64 = 0
   var offset: UInt64 = 0
   var count: UInt32 = 0

@@ -17,6 +17,8 @@ extension Reactor {
 
   /// The engine's answer to a request.
   mutating func reply(_ slot: Int, error: ReplyError) {
+    if replyClock == 0 { replyClock = monotonicNanoseconds() }
+    countReply(slot, isError: error != 0)
     let place = Int(requests[slot].connection)
     guard place >= 0, connections[place].phase != .closing else { return replied(slot) }
     if error != 0 {

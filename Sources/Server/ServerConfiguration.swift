@@ -99,6 +99,10 @@ public enum ServerError: Error, Equatable, Sendable, CustomStringConvertible {
 public protocol MirrorObserver: AnyObject, Sendable {
   /// Something an administrator wants to know.
   func observe(_ event: MirrorEvent)
+  /// A client came through its handshake, or is gone after that.
+  func clientChanged(_ connection: ConnectionInfo, isGone: Bool)
+  /// So many events and changes of clients were not told, for they came faster than they were taken.
+  func eventsDropped(_ count: UInt64)
   /// The leg is offline and nothing is in flight on it: detach it and close its file.
   func legIsIdle(_ slot: LegSlot)
 }

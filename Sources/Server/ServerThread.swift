@@ -93,8 +93,13 @@ final class ReactorThread: Sendable {
 final class ObserverDesk: Sendable {
   private static let eventsMax = 1024
 
+  private enum News {
+    case event(MirrorEvent)
+    case client(ConnectionInfo, isGone: Bool)
+  }
+
   private struct State {
-    var events: [MirrorEvent] = []
+    var news: [News] = []
     var idle: [LegSlot] = []
     var dropped: UInt64 = 0
     var isOver = false
@@ -115,11 +120,18 @@ final class ObserverDesk: Sendable {
   }
 
   /// Tells of an event.
-  func post(_ news: MirrorEvent) {
+  func post(_ event: MirrorEvent) { post(.event(event)) }
+
+  /// Tells that a client came or went.
+  func post(_ connection: ConnectionInfo, isGone: Bool) {
+    post(.client(connection, isGone: isGone))
+  }
+
+  private func post(_ news: News) {
     guard observer != nil else { return }
     state.withLock { state in
-      if state.events.count < ObserverDesk.eventsMax {
-        state.events.append(news)
+      if state.news.count < ObserverDesk.eventsMax {
+        state.news.append(news)
       } else {
         state.dropped += 1
       }
@@ -154,7 +166,14 @@ final class ObserverDesk: Sendable {
         swap(&state, &taken)
         state.isOver = taken.isOver
       }
-      for news in taken.events { observer?.observe(news) }
+      for news in taken.news {
+        switch news {
+        case .event(let event): observer?.observe(event)
+        case .client(let connection, let isGone):
+          observer?.clientChanged(connection, isGone: isGone)
+        }
+      }
+      if taken.dropped > 0 { observer?.eventsDropped(taken.dropped) }
       for slot in taken.idle { observer?.legIsIdle(slot) }
       isOver = taken.isOver
     }

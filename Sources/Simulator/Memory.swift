@@ -65,9 +65,9 @@ final class Memory {
     return unsafe base.load(fromByteOffset: offset, as: UInt8.self)
   }
 
-  func flipBit(_ bit: Int, at offset: Int) {
+  func flip(_ mask: UInt8, at offset: Int) {
     let byte = byte(at: offset)
-    unsafe base.storeBytes(of: byte ^ (1 << UInt8(bit & 7)), toByteOffset: offset, as: UInt8.self)
+    unsafe base.storeBytes(of: byte ^ mask, toByteOffset: offset, as: UInt8.self)
   }
 
   /// Every word of `count` bytes is `word`.

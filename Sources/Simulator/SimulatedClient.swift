@@ -27,7 +27,7 @@ struct SimulatedClient {
     zeroWeight = scenario.has(.zeroes) ? random.below(3) : 0
     flushWeight = random.below(4)
     fuaOf16 = random.below(6)
-    bytesMax = [1024, 4096, 8192, 32768][Int(random.below(4))]
+    bytesMax = [1024, 2048, 4096, 16384][Int(random.below(4))]
     isAligned = scenario.isAligned
     hotCells = min(scenario.hotCells, cellCount)
     hotStart = Int(random.below(UInt64(cellCount)))

@@ -87,12 +87,13 @@ final class SimulatedLeg {
 
   // MARK: Reading
 
-  func read(at place: Int, into memory: Memory, at offset: Int, count: Int) {
-    memory.copy(from: image, at: place, to: offset, count: count)
+  /// `isOld`: what was there before everything that is not flushed.
+  func read(at place: Int, into memory: Memory, at offset: Int, count: Int, isOld: Bool) {
+    memory.copy(from: isOld ? stable : image, at: place, to: offset, count: count)
   }
 
-  func read(at place: Int, into scratch: Scratch, at offset: Int, count: Int) {
-    image.copy(at: place, to: scratch, at: offset, count: count)
+  func read(at place: Int, into scratch: Scratch, at offset: Int, count: Int, isOld: Bool) {
+    (isOld ? stable : image).copy(at: place, to: scratch, at: offset, count: count)
   }
 
   /// Whether both legs' data read the same, all but `isIgnored` regions; the first difference.
@@ -294,8 +295,8 @@ final class SimulatedLeg {
   }
 
   /// A bit of what was just written is wrong, on the disk too.
-  func flipBit(_ bit: Int, at place: Int) {
-    image.flipBit(bit, at: place)
+  func flip(_ mask: UInt8, at place: Int) {
+    image.flip(mask, at: place)
     flushed(mark: UInt64.max)
     stable.copy(from: image, at: place, to: place, count: 1)
   }
@@ -334,14 +335,11 @@ final class SimulatedLeg {
   }
 
   /// The region map, by what reads see.
-  func map(setId: Identifier) -> LegMap { decodeMap(image, setId) }
-
-  private func decodeMap(_ memory: Memory, _ setId: Identifier) -> LegMap {
+  func map(setId: Identifier) -> LegMap {
     var map = LegMap(layout: layout, electsOldest: electsOldPages)
     for page in 0..<layout.pageCount {
       for copy in 0...1 {
-        let place = mapPlace(page: page, copy: copy)
-        memory.withBytes(at: place, count: Layout.pageBytes) { span in
+        image.withBytes(at: mapPlace(page: page, copy: copy), count: Layout.pageBytes) { span in
           map.read(page: page, copy: copy, bytes: span, setId: setId)
         }
       }
@@ -354,7 +352,7 @@ final class SimulatedLeg {
   }
 
   /// Sequence of a copy of a page, by what is on the disk; nil if it is not valid.
-  func pageSequence(page: Int, copy: Int, setId: Identifier) -> UInt64? {
+  private func sequenceOnDisk(page: Int, copy: Int, setId: Identifier) -> UInt64? {
     stable.withBytes(at: mapPlace(page: page, copy: copy), count: Layout.pageBytes) { span in
       RegionMapPage.decodeHeader(span, page: page, setId: setId)
     }
@@ -362,11 +360,28 @@ final class SimulatedLeg {
 
   /// The word of a region that would survive a power loss now.
   func wordOnDisk(_ region: Int, setId: Identifier) -> UInt16 {
-    if !isStableKnown {
-      stableWords = decodeMap(stable, setId).words
-      isStableKnown = true
-    }
+    if !isStableKnown { decodeStable(setId) }
     return stableWords[region]
+  }
+
+  private func decodeStable(_ setId: Identifier) {
+    if stableWords.isEmpty { stableWords = Array(repeating: 0, count: layout.regionCount) }
+    for page in 0..<layout.pageCount {
+      let first = sequenceOnDisk(page: page, copy: 0, setId: setId)
+      let second = sequenceOnDisk(page: page, copy: 1, setId: setId)
+      var copy = first ?? 0 > second ?? 0 ? 0 : 1
+      if electsOldPages, first != nil, second != nil { copy = 1 - copy }
+      if first == nil, second == nil {
+        for region in stableWords.indices { stableWords[region] = 0 }
+        continue
+      }
+      let place = mapPlace(page: page, copy: copy)
+      stable.withBytes(at: place, count: Layout.pageBytes) { span in
+        RegionMapPage.readWords(
+          span, into: &stableWords, firstWord: page * Layout.wordsPerPage)
+      }
+    }
+    isStableKnown = true
   }
 
   /// Overwrites labels and map, as bringing a PV in as a new leg does.

@@ -73,6 +73,8 @@ public struct World: ~Copyable {
   /// Legs whose file the server holds: from the start or a command that brings it in until the
   /// engine calls the leg idle.
   var attached = LegSet.none
+  /// Legs that a fault has made disappear.
+  var disappeared = LegSet.none
   /// Legs that were failed by mistake: they are brought back as soon as they are idle.
   var soonBack = LegSet.none
   /// Legs that came back to the set and wait for `readd`.
@@ -114,7 +116,7 @@ public struct World: ~Copyable {
     var random = PRNG(seed: scenario.seed)
     setId = Identifier(high: random.next(), low: random.next())
     client = SimulatedClient(scenario: scenario, &random)
-    faults = FaultSet(seed: random.next())
+    faults = FaultSet(seed: random.next(), deviceBytes: scenario.sizeBytes)
     oracle = Oracle(
       cellCount: Int(scenario.sizeBytes) / scenario.grain, grain: scenario.grain)
     legs = World.createLegs(scenario, setId: setId, removed: removed, &random)
@@ -136,6 +138,7 @@ public struct World: ~Copyable {
     counts.starts = 1
     freeRequests = (0..<World.requestsMax).reversed().map { $0 }
     for connection in 0..<scenario.connections { schedule(connection, after: 0) }
+    if let liar { makeLiar(liar) }
   }
 
   /// Runs to the end, or to the first violation.

@@ -139,7 +139,7 @@ extension World {
     // What was asked for before may still fail: the faults were there.
     isStopping = !scenario.mustSucceed
     losesCacheNow()
-    faults.removeAll()
+    endFaults()
     for slot in 0..<LegSlot.count { releaseHeld(on: LegSlot(slot)) }
     engine.setCopierPaused(false, now: now)
     guard run(until: .answered, seconds: 60) else { return }

@@ -177,11 +177,6 @@ extension World {
       item.buffer = buffer
       buffers.use(buffer)
     }
-    if io.kind == .read, random.chance(1, in: 2) {
-      item.isTaken = true
-      take(item, leg)
-    }
-    tellLie(&item, leg)
     schedule(takeIO(item))
   }
 
@@ -195,14 +190,8 @@ extension World {
     }
   }
 
-  /// Bytes of the exported device that an I/O touches; nil: metadata, or none.
-  private func deviceRange(_ io: LegIO) -> ByteRange? {
-    guard io.kind != .flush, io.offset >= layout.dataOffset else { return nil }
-    return ByteRange(offset: io.offset - layout.dataOffset, count: io.count)
-  }
-
-  private mutating func schedule(_ index: Int) {
-    let io = ios[index].io
+  /// An I/O as faults see it.
+  private func faultIO(_ io: LegIO) -> FaultIO {
     let operation: FaultOperation =
       switch io.kind {
       case .read: .read
@@ -210,32 +199,65 @@ extension World {
       case .flush: .flush
       case .zero, .discard: .zero
       }
+    if operation == .flush { return .flush(leg: io.leg) }
+    let isMetadata = io.offset < layout.dataOffset
+    let first = isMetadata ? io.offset : io.offset - layout.dataOffset
+    return FaultIO(
+      operation, leg: io.leg, range: ByteRange(offset: first, count: io.count),
+      isMetadata: isMetadata)
+  }
+
+  private mutating func schedule(_ index: Int) {
+    let io = ios[index].io
     var delay = 20 * Nanoseconds.microsecond + random.below(scenario.ioNanoseconds)
     if random.chance(1, in: 64) { delay += random.below(40 * Nanoseconds.millisecond) }
     if !faults.isEmpty {
-      switch faults.decide(operation, on: io.leg, range: deviceRange(io), now: now) {
+      let decision = faults.decide(faultIO(io), now: now)
+      if decision.delayNanoseconds > 0 { counts.hit(.delay) }
+      delay += decision.delayNanoseconds
+      switch decision.effect {
       case .none: break
-      case .error(let errno): ios[index].error = errno
-      case .delay(let nanoseconds):
-        counts.hit(.delay)
-        delay += nanoseconds
+      case .error(let errno):
+        ios[index].error = errno
+        countError(errno)
       case .hang:
         counts.hit(.hang)
         note(.hang, World.name(io), leg: io.leg.index, name: io.token.raw)
         ios[index].isHeld = true
         return
+      case .torn(_, let errno):
+        ios[index].effect = decision.effect
+        ios[index].error = errno
+        counts.hit(.torn)
+      case .corrupt, .drop, .misdirect, .stale:
+        ios[index].effect = decision.effect
+        countLie(decision.effect)
       }
-      countError(ios[index].error)
+    }
+    if io.kind == .read, ios[index].effect == .none, ios[index].error == 0, random.chance(1, in: 2),
+      let leg = legs[io.leg.index]
+    {
+      ios[index].isTaken = true
+      take(ios[index], leg)
     }
     push(.io, UInt64(index), to: ios[index].reactor, after: delay)
   }
 
   private mutating func countError(_ error: Int32) {
     switch error {
-    case 0: break
-    case 28: counts.hit(.noSpace)
-    case 19: counts.hit(.offline)
+    case FaultErrno.noSpace: counts.hit(.noSpace)
+    case FaultErrno.noDevice: counts.hit(.offline)
     default: counts.hit(.error)
+    }
+  }
+
+  private mutating func countLie(_ effect: FaultEffect) {
+    switch effect {
+    case .corrupt: counts.hit(.corrupt)
+    case .drop: counts.hit(.drop)
+    case .misdirect: counts.hit(.misdirect)
+    case .stale: counts.hit(.staleRead)
+    case .none, .error, .hang, .torn: break
     }
   }
 
@@ -274,20 +296,43 @@ extension World {
   /// The leg's bytes go into the memory of a read.
   private mutating func take(_ item: SimulatedIO, _ leg: SimulatedLeg) {
     let count = Int(item.io.count)
-    if item.isLate, item.buffer >= 0, case .request(_, let offset) = item.io.buffer {
-      // Whatever a leg that was given up still moves: nobody may see it.
-      buffers.memories[item.buffer].fill(
-        Pattern.garbage, at: Int(offset), count: count)
-      return
+    var place = item.place
+    var isOld = false
+    switch item.effect {
+    case .misdirect(let offset):
+      place = leg.place(offset: layout.dataOffset + offset, count: item.io.count)
+    case .stale: isOld = true
+    case .none, .error, .hang, .corrupt, .torn, .drop: break
     }
+    let isOfLiar = item.io.leg == liar
     switch item.io.buffer {
     case .scratch(let offset):
-      leg.read(at: item.place, into: engine.scratch, at: offset, count: count)
-      if item.io.leg == liar { taint(item.io.owner) }
+      leg.read(at: place, into: engine.scratch, at: offset, count: count, isOld: isOld)
+      if isOfLiar { taint(item.io.owner) }
+      if case .corrupt(let flips) = item.effect {
+        for index in 0..<flips.count {
+          let (byte, mask) = flips.bit(index)
+          engine.scratch.withBytes(at: offset + Int(byte), count: 1) { span in
+            span.store(span.bytes.uint8(at: 0) ^ mask, at: 0)
+          }
+        }
+      }
     case .request(let token, let offset):
+      if item.isLate {
+        // Whatever a leg that was given up still moves: nobody may see it.
+        buffers.memories[item.buffer].fill(Pattern.garbage, at: Int(offset), count: count)
+        return
+      }
       leg.read(
-        at: item.place, into: buffers.memories[item.buffer], at: Int(offset), count: count)
-      if item.io.leg == liar { taint(token) }
+        at: place, into: buffers.memories[item.buffer], at: Int(offset), count: count,
+        isOld: isOld)
+      if isOfLiar { taint(token) }
+      if case .corrupt(let flips) = item.effect {
+        for index in 0..<flips.count {
+          let (byte, mask) = flips.bit(index)
+          buffers.memories[item.buffer].flip(mask, at: Int(offset + byte))
+        }
+      }
     case .none: fail("a read without memory")
     }
   }
@@ -317,7 +362,7 @@ extension World {
     case .read: if item.error == 0, !item.isTaken { take(item, leg) }
     case .write, .zero, .discard: applyWrite(item, leg)
     case .flush:
-      if case .drop = item.lie { return }
+      if item.effect == .drop { return }
       if item.error == 0 {
         leg.flushed(mark: item.mark)
       } else {
@@ -328,23 +373,32 @@ extension World {
 
   private mutating func applyWrite(_ item: SimulatedIO, _ leg: SimulatedLeg) {
     let count = Int(item.io.count)
-    if item.error != 0 {
-      leg.writeTorn(source(item), at: item.place, count: count, &random)
-      return
-    }
+    let isDurable = item.io.isDurable
     var place = item.place
-    switch item.lie {
+    switch item.effect {
     case .none: break
     case .drop: return
-    case .misdirect(let elsewhere): place = elsewhere
-    case .flip(let bit):
-      leg.write(source(item), at: place, count: count, isDurable: item.io.isDurable)
-      leg.flipBit(bit, at: place + bit / 8 % count)
+    case .torn(let sectors, _):
+      let part = min(count, Int(sectors) * SimulatedLeg.sectorBytes)
+      if part > 0 { leg.write(source(item), at: place, count: part, isDurable: isDurable) }
+      return
+    case .misdirect(let offset):
+      place = leg.place(offset: layout.dataOffset + offset, count: item.io.count)
+    case .corrupt(let flips):
+      leg.write(source(item), at: place, count: count, isDurable: isDurable)
+      for index in 0..<flips.count {
+        let (byte, mask) = flips.bit(index)
+        leg.flip(mask, at: place + Int(byte))
+      }
+      return
+    case .error, .hang, .stale: break
+    }
+    if item.error != 0 {
+      leg.writeTorn(source(item), at: place, count: count, &random)
       return
     }
-    leg.write(source(item), at: place, count: count, isDurable: item.io.isDurable)
-    if !faults.isEmpty, let range = deviceRange(item.io) {
-      faults.rewritten(range, on: item.io.leg)
-    }
+    leg.write(source(item), at: place, count: count, isDurable: isDurable)
+    guard !faults.isEmpty, item.io.offset >= layout.dataOffset else { return }
+    faults.wrote(faultIO(item.io).range, on: item.io.leg)
   }
 }

@@ -52,7 +52,7 @@ extension World {
   }
 
   private mutating func startSide() {
-    faults.removeAll()
+    endFaults()
     guard let plan = chooseLegs(absent: .none) else {
       fail("a part of the mirror that could be started cannot be started any more")
       return
@@ -67,7 +67,7 @@ extension World {
     die(losingPower: .none)
     guard violation == nil else { return }
     otherSide = nil
-    faults.removeAll()
+    endFaults()
     let mine = LegSet(bits: ~other.legs.bits)
     members = members.intersection(mine).union(other.members.intersection(other.legs))
     let plain = plan(absent: .none, isDegraded: true)

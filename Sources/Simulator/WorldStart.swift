@@ -178,11 +178,7 @@ extension World {
 
   /// Legs that have disappeared, or belong to the other side of a split brain.
   var goneLegs: LegSet {
-    var gone = otherSide?.legs ?? .none
-    for active in faults.faults where active.fault.action == .offline {
-      gone.insert(active.fault.leg)
-    }
-    return gone
+    disappeared.union(otherSide?.legs ?? .none)
   }
 
   /// A plan without `absent`, if an administrator may risk it: the newest generation is there.
@@ -231,7 +227,7 @@ extension World {
 
   /// All legs of this side are brought back; now it has to assemble.
   private mutating func planOfAll() -> AssemblyPlan? {
-    faults.removeAll()
+    endFaults()
     let hidden = otherSide?.legs ?? .none
     let isUnlabelled = legs.contains { leg in
       if let leg, case .failure = leg.label() { true } else { false }

@@ -1,6 +1,7 @@
 // The small things a world is made of.
 
 import Base
+import Faults
 import MirrorEngine
 
 /// A promise was broken.
@@ -29,8 +30,12 @@ public enum Trouble: Int, CaseIterable, Sendable {
   case drop
   /// Bits flipped on their way to the leg, or from it.
   case corrupt
-  /// A write went to another place.
+  /// A read or write went to another place.
   case misdirect
+  /// Only a part of a write was done.
+  case torn
+  /// A read gave what was there before.
+  case staleRead
   /// A sector of the metadata rotted.
   case rot
   /// The server was killed.
@@ -121,17 +126,6 @@ struct SimulatedRequest {
   var answer: UInt64 = 0
 }
 
-/// What a leg that lies does with an I/O.
-enum Lie: BitwiseCopyable {
-  case none
-  /// Acked, not done.
-  case drop
-  /// One bit is wrong.
-  case flip(bit: Int)
-  /// It goes to another place of the data area.
-  case misdirect(place: Int)
-}
-
 /// An I/O that a leg has been asked for.
 struct SimulatedIO {
   var io: LegIO
@@ -146,7 +140,8 @@ struct SimulatedIO {
   var mark: UInt64
   /// Reads: the bytes were taken when it was issued.
   var isTaken = false
-  var lie = Lie.none
+  /// What a fault does to it.
+  var effect = FaultEffect.none
   var isHeld = false
   /// It hung until its leg was given up.
   var isLate = false

@@ -25,8 +25,13 @@ extension World {
       if scenario.has(.slowness) {
         let slowest = random.chance(1, in: 3) ? Nanoseconds.second : 10 * Nanoseconds.millisecond
         let least = random.below(slowest)
+        let delay: FaultDelay =
+          random.chance(1, in: 4)
+          ? .exponential(mean: least + 1) : .uniform(least: least, most: 4 * least + 1)
         addFault(
-          .delay(minNanoseconds: least, maxNanoseconds: 4 * least + 1), trigger: .always)
+          random.chance(1, in: 4)
+            ? .throttle(operationsPerSecond: 200 + random.below(5000), bytesPerSecond: nil)
+            : .delay(delay), trigger: .always)
       }
     default: bringBack(anyLeg())
     }
@@ -44,16 +49,43 @@ extension World {
   // MARK: Faults
 
   private mutating func addFault(_ action: FaultAction, trigger: FaultTrigger) {
-    faultNumber += 1
     let leg = anyLeg()
     let operations =
       random.chance(1, in: 2)
       ? FaultOperations.all : FaultOperations(rawValue: 1 << UInt8(random.below(4)))
     note(.command, "fault", leg: leg.index, value: Int64(operations.rawValue))
-    faults.add(
-      Fault(
-        name: "\(faultNumber)", leg: leg, operations: operations, trigger: trigger,
-        action: action))
+    add(Fault(leg: leg, operations: operations, trigger: trigger, action: action))
+  }
+
+  /// Adds a fault; a set that is full takes no more.
+  private mutating func add(_ fault: Fault) {
+    faultNumber += 1
+    var named = fault
+    named.name = "\(faultNumber)"
+    do throws(FaultSetError) { try faults.add(named, now: now) } catch {
+      note(.command, "too many faults", leg: fault.leg.index)
+    }
+  }
+
+  /// All faults of all legs end.
+  mutating func endFaults() {
+    faults.removeAll()
+    disappeared = .none
+  }
+
+  /// One leg lies from the first moment on, each time with some probability.
+  mutating func makeLiar(_ leg: LegSlot) {
+    let rarely = FaultTrigger.probability(millionths: 20_000)
+    let lies: [(FaultAction, FaultOperations, FaultArea)] = [
+      (.drop, [.write, .zero], .data), (.drop, .flush, .everywhere),
+      (.corrupt(bits: 3), .write, .data), (.corrupt(bits: 1), .read, .data),
+      (.misdirect(to: nil), .write, .data), (.misdirect(to: nil), .read, .data),
+      (.torn(sectors: nil, errno: 0), .write, .data), (.staleRead, .read, .data),
+    ]
+    for (action, operations, area) in lies {
+      add(
+        Fault(leg: leg, operations: operations, area: area, trigger: rarely, action: action))
+    }
   }
 
   private mutating func hangTrigger() -> FaultTrigger {
@@ -64,14 +96,11 @@ extension World {
     if random.chance(1, in: 4) {
       let offset = random.below(layout.sizeBytes / 512) * 512
       let count = min(512 * (1 + random.below(16)), layout.sizeBytes - offset)
-      faultNumber += 1
       counts.hit(.badSector)
       let leg = anyLeg()
-      note(.command, "bad sector", leg: leg.index, range: ByteRange(offset: offset, count: count))
-      faults.add(
-        Fault(
-          name: "\(faultNumber)", leg: leg, range: ByteRange(offset: offset, count: count),
-          action: .badSector))
+      let range = ByteRange(offset: offset, count: count)
+      note(.command, "bad sector", leg: leg.index, range: range)
+      add(Fault(leg: leg, operations: .read, area: .range(range), action: .badSector))
       return
     }
     let trigger: FaultTrigger =
@@ -80,16 +109,19 @@ extension World {
       case 1: .probability(millionths: 200_000)
       default: .nth(1 + random.below(20))
       }
-    addFault(.error(errno: 5), trigger: trigger)
+    let isTorn = random.chance(1, in: 4)
+    addFault(
+      isTorn ? .torn(sectors: nil, errno: FaultErrno.io) : .error(errno: FaultErrno.io),
+      trigger: trigger)
   }
 
   /// A leg disappears; its cache may die with it, once the engine has noticed.
   private mutating func loseLeg() {
     let leg = anyLeg()
-    faultNumber += 1
     let diesToo = random.chance(1, in: 2)
     note(.command, "leg lost", leg: leg.index, value: diesToo ? 1 : 0)
-    faults.add(Fault(name: "\(faultNumber)", leg: leg, action: .offline))
+    add(Fault(leg: leg, action: .offline))
+    disappeared.insert(leg)
     if diesToo, online.contains(leg), online.count > 1 { losesCache.insert(leg) }
   }
 
@@ -103,6 +135,8 @@ extension World {
     }
     note(.command, "heal", leg: leg.index)
     faults.removeAll(on: leg)
+    disappeared.remove(leg)
+    if leg == liar, !isCalm { makeLiar(leg) }
     releaseHeld(on: leg)
   }
 
@@ -135,34 +169,6 @@ extension World {
       return
     }
     if random.chance(1, in: 2) { changeSides() } else { rejoinLegs() }
-  }
-
-  /// What the leg that lies does with an I/O.
-  mutating func tellLie(_ item: inout SimulatedIO, _ leg: SimulatedLeg) {
-    guard item.io.leg == liar, !isCalm, random.chance(1, in: 16) else { return }
-    let count = Int(item.io.count)
-    switch item.io.kind {
-    case .read: return
-    case .flush:
-      counts.hit(.drop)
-      item.lie = .drop
-    case .write, .zero, .discard:
-      guard item.io.offset >= layout.dataOffset else { return }
-      switch random.below(3) {
-      case 0:
-        counts.hit(.drop)
-        item.lie = .drop
-      case 1:
-        counts.hit(.corrupt)
-        item.lie = .flip(bit: Int(random.below(UInt64(count * 8))))
-      default:
-        counts.hit(.misdirect)
-        let blocks = (layout.sizeBytes - item.io.count) / UInt64(layout.blockBytes) + 1
-        let offset = random.below(blocks) * UInt64(layout.blockBytes)
-        item.lie = .misdirect(
-          place: leg.place(offset: layout.dataOffset + offset, count: item.io.count))
-      }
-    }
   }
 
   // MARK: The administrator
@@ -243,6 +249,7 @@ extension World {
     let legId = Identifier(high: random.next(), low: random.next())
     let leg = SimulatedLeg(legId: legId, layout: layout, fill: Pattern.garbage, removed: removed)
     faults.removeAll(on: slot)
+    disappeared.remove(slot)
     legs[slot.index] = leg
     returning[slot.index] = nil
     forgetCopies(of: slot)

@@ -99,7 +99,7 @@ extension MirrorAdapter {
       engine.snapshot().legs.contains {
         $0.slot == slot && $0.state != .online && !$0.isJoining
       }
-    } && files.file(of: slot) == nil
+    }
   }
 
   /// Brings the leg back from the path it had.
@@ -186,6 +186,13 @@ extension MirrorAdapter {
       throw error
     }
     try waitUntilRecorded()
+    let isFailed = server.withEngine { engine in
+      engine.snapshot().legs.contains { $0.slot == slot && $0.state == .failed && !$0.isJoining }
+    }
+    if isFailed {
+      throw ControlError(
+        .failed, "\(what): its disk failed again as the map and the label were written to it")
+    }
   }
 
   /// Opens, or makes, a PV and adds it by `body`; the leg of a PV that is a member comes back.

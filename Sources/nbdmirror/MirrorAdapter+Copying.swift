@@ -24,11 +24,13 @@ extension MirrorAdapter {
           max: request.maxBytesPerSecond ?? present.resyncMaxBytesPerSecond, now: now)
       }
       try waitUntilRecorded()
+      tell(EventRecord(.resyncChanged, "the limits of the resync were changed"))
     }
     if let isPaused = request.paused {
       try command("the resync cannot be changed", nil) { (engine, now) throws(CommandError) in
         engine.setCopierPaused(isPaused, now: now)
       }
+      tell(EventRecord(.resyncChanged, isPaused ? "the resync is paused" : "the resync goes on"))
     }
   }
 
@@ -47,8 +49,14 @@ extension MirrorAdapter {
     let order = ScrubOrder(
       mode: request.mode == .check ? .check : .repair,
       preferred: preferred.map { LegSlot($0) }, range: ByteRange(offset: offset, count: bytes))
-    try command(what, order.preferred) { (engine, now) throws(CommandError) in
-      try engine.startScrub(order, now: now)
+    try inOrder { () throws(ControlError) in
+      try command(what, order.preferred) { (engine, now) throws(CommandError) in
+        try engine.startScrub(order, now: now)
+      }
+      progress.withLock { $0.isScrubbing = true }
+      tell(
+        EventRecord(
+          .scrubStarted, "scrub \(request.mode.rawValue) started", offset: offset, bytes: bytes))
     }
   }
 
@@ -56,6 +64,7 @@ extension MirrorAdapter {
     try command("no scrub can be stopped", nil) { (engine, now) throws(CommandError) in
       try engine.stopScrub(now: now)
     }
+    progress.withLock { $0.isScrubbing = false }
   }
 }
 

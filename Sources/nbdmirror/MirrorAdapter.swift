@@ -32,6 +32,15 @@ final class MirrorAdapter: MirrorController, MirrorObserver, Sendable {
   /// Set once, before anybody asks; the server needs its observer first.
   private let served = Mutex<MirrorServer?>(nil)
 
+  /// What happened.
+  let events = EventLog()
+  /// The program that is told; set before the server serves.
+  let hook = Mutex<EventHook?>(nil)
+  /// Held while something is begun or followed up, and told.
+  let telling = Mutex(())
+  /// For events about what goes on.
+  let progress = Mutex(Progress())
+
   init(facts: Facts, files: LegFiles) {
     self.facts = facts
     self.files = files
@@ -50,12 +59,6 @@ final class MirrorAdapter: MirrorController, MirrorObserver, Sendable {
   var now: Instant { Instant(nanoseconds: monotonicNanoseconds()) }
 
   // MARK: MirrorObserver
-
-  func observe(_ event: MirrorEvent) {
-    if let line = EventText.line(event, path: event.leg.map { files.path(of: $0) }) {
-      Journal.write(line)
-    }
-  }
 
   func legIsIdle(_ slot: LegSlot) { files.close(slot) }
 
@@ -110,5 +113,8 @@ final class MirrorAdapter: MirrorController, MirrorObserver, Sendable {
       p99Microseconds: histogram.quantileMicroseconds(percent: 99))
   }
 
-  func shutdown() { server.requestStop() }
+  func shutdown() {
+    tellStopping("the server is told to stop, on its control socket")
+    server.requestStop()
+  }
 }

@@ -14,7 +14,7 @@ struct NBDMirror: AsyncParsableCommand {
     abstract: "Export one block device that is mirrored over several legs.",
     subcommands: [
       Create.self, Serve.self, Examine.self, Explain.self, Status.self, ListLegs.self, Leg.self,
-      Resync.self, Scrub.self,
+      Resync.self, Scrub.self, FaultVerbs.self, Events.self, Metrics.self,
       Stop.self,
     ])
 

@@ -2,6 +2,8 @@
 
 import Base
 import ControlModel
+import Faults
+import FoundationEssentials
 import Glibc
 import Legs
 import MirrorEngine
@@ -104,6 +106,51 @@ final class OpenMirror {
   /// The engine of the plan.
   func makeEngine() -> sending Engine {
     Engine(start, now: Instant(nanoseconds: monotonicNanoseconds()))
+  }
+
+  /// Tells how the start was decided, and what faults it has.
+  func tellAssembly() {
+    for line in plan.explanation { adapter.tell(EventRecord(.assembly, line)) }
+    for fault in adapter.faults() {
+      adapter.tell(
+        EventRecord(
+          .faultAdded, "fault '\(fault.name)' is armed on leg \(fault.leg): \(fault.words)",
+          leg: fault.leg, name: fault.name))
+    }
+  }
+
+  /// The faults of the file that `options` name, armed.
+  /// - Throws: `CommandFailure` with the line that is wrong.
+  func makeFaults(_ options: Serve) throws -> FaultDesk {
+    let layout = plan.layout
+    guard let path = options.faults else {
+      return FaultDesk(
+        seed: 1, dataOffset: layout.dataOffset, deviceBytes: layout.sizeBytes)
+    }
+    let text: String
+    do { text = try String(contentsOf: URL(filePath: path), encoding: .utf8) } catch {
+      throw CommandFailure("the faults in \(path) cannot be read: is it a file of text?")
+    }
+    do {
+      let file = try FaultFile(text: text)
+      let desk = FaultDesk(
+        seed: file.seed ?? 1, dataOffset: layout.dataOffset, deviceBytes: layout.sizeBytes)
+      for line in file.lines {
+        guard let slot = ReadPolicyOption.leg(line.leg, in: plan) else {
+          throw CommandFailure("\(path), line \(line.number): no leg '\(line.leg)'")
+        }
+        let fault = try Fault.parse(line.words, leg: slot)
+        if let problem = FaultText.problem(fault, sizeBytes: layout.sizeBytes) {
+          throw CommandFailure("\(path), line \(line.number): \(problem)")
+        }
+        _ = try desk.add(fault, now: Instant(nanoseconds: monotonicNanoseconds()))
+      }
+      return desk
+    } catch let error as FaultSyntaxError {
+      throw CommandFailure("\(path): \(error)")
+    } catch let error as FaultSetError {
+      throw CommandFailure("\(path): \(error)")
+    }
   }
 
   /// Legs that are there again after they were missing come in by themselves.

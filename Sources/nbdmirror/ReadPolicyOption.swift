@@ -48,7 +48,7 @@ enum ReadPolicyOption: ExpressibleByArgument {
   }
 
   /// The leg by path, by leg id, by slot, in this order.
-  private static func leg(_ text: String, in plan: AssemblyPlan) -> LegSlot? {
+  static func leg(_ text: String, in plan: AssemblyPlan) -> LegSlot? {
     for case let leg? in plan.legs where leg.path == text { return leg.slot }
     let legId = Identifier(parsing: text)
     for (index, member) in plan.members.enumerated() where member.state != .vacant {

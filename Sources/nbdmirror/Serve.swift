@@ -6,6 +6,7 @@
 
 import ArgumentParser
 import Base
+import ControlModel
 import ControlPlane
 import Glibc
 import Legs
@@ -73,6 +74,18 @@ struct Serve: ParsableCommand {
 
   @Option(
     help: ArgumentHelp(
+      "Run this program for each event, with the event as JSON on its standard input.",
+      valueName: "PROGRAM"))
+  var onEvent: String?
+
+  @Option(
+    help: ArgumentHelp(
+      "Arm the faults in this file, one a line as after `fault add`, before the first client.",
+      valueName: "FILE"))
+  var faults: String?
+
+  @Option(
+    help: ArgumentHelp(
       "Busy wait for up to so many microseconds before a thread sleeps; 0: never.",
       valueName: "MICROSECONDS"))
   var pollUs: UInt64 = 50
@@ -104,8 +117,16 @@ struct Serve: ParsableCommand {
     let configuration = try configure(mirror)
     let server = try MirrorServer(
       configuration, engine: mirror.makeEngine(), legs: mirror.adapter.files.table,
-      observer: mirror.adapter)
+      faults: try mirror.makeFaults(self), observer: mirror.adapter)
     mirror.adapter.connect(server)
+    let hook = try onEvent.map { try EventHook($0) }
+    mirror.adapter.hook.withLock { $0 = hook }
+    mirror.tellAssembly()
+    try hook?.start()
+    defer { hook?.stop() }
+    let ticker = EventTicker(mirror.adapter)
+    try ticker.start()
+    defer { ticker.stop() }
     let control = try startControl(mirror)
     defer { control.stop() }
     let prober = AutoReadd(mirror.adapter)
@@ -113,9 +134,11 @@ struct Serve: ParsableCommand {
     defer { prober.stop() }
     let outcome = try server.run(signals: signals) {
       mirror.bringReturningLegsIn(server)
+      mirror.adapter.tell(EventRecord(.serverStarted, "the mirror \(mirror.plan.name) is served"))
       announce(mirror.plan.name, configuration, server)
     }
     Systemd.notify("STOPPING=1")
+    mirror.adapter.tellStopping("the server stops")
     if outcome == .unclean {
       throw CommandFailure(
         "stopped before the mirror was clean (a leg does not answer): the next start recovers")

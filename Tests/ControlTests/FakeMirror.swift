@@ -14,9 +14,11 @@ final class FakeMirror: MirrorController {
     var error: ControlError?
     var statusCount = 0
     var scrub = ScrubReport()
+    var faults: [FaultStatus] = []
   }
 
   let state = Mutex(State())
+  let events = EventLog(capacity: 100)
   /// Commands wait until this is open.
   let gate = Gate(isOpen: true)
 
@@ -106,6 +108,12 @@ final class FakeMirror: MirrorController {
   func stopScrub() throws(ControlError) {
     try command("scrub stop") { _ in }
     state.withLock { $0.scrub.running = false }
+  }
+
+  func metrics() -> String {
+    var text = MetricText(mirror: "a \"b\"")
+    text.add("nbdmirror_size_bytes", [], UInt64(5) << 30)
+    return text.text
   }
 
   func shutdown() { state.withLock { $0.calls.append("shutdown") } }

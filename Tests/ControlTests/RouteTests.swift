@@ -20,7 +20,12 @@ struct RouteTests {
       ("POST", "/v1/legs/1/refresh", .refreshLeg("1")), ("PATCH", "/v1/legs/1", .setLeg("1")),
       ("PATCH", "/v1/resync", .changeResync),
       ("GET", "/v1/scrub", .scrub), ("POST", "/v1/scrub", .startScrub),
-      ("DELETE", "/v1/scrub", .stopScrub),
+      ("DELETE", "/v1/scrub", .stopScrub), ("GET", "/v1/faults", .fault(.list)),
+      ("POST", "/v1/faults", .fault(.add)), ("DELETE", "/v1/faults", .fault(.clear)),
+      ("DELETE", "/v1/faults/flaky", .fault(.remove("flaky"))),
+      ("POST", "/v1/faults/flaky/release", .fault(.release("flaky"))),
+      ("POST", "/v1/power-cut", .fault(.powerCut)), ("GET", "/v1/events", .events),
+      ("GET", "/v1/events?after=7", .events), ("GET", "/metrics", .metrics),
     ]
     for (method, target, route) in table {
       #expect(try Route.find(method: method, target: target) == route)
@@ -31,8 +36,9 @@ struct RouteTests {
     "a path that is not in the table is not found",
     arguments: [
       "/", "/v1", "/v1/", "/v2/mirror", "/v1/mirror/", "/v1/legs/", "/v1/legs//fail",
-      "/v1/legs/1/", "/v1/legs/1/fail/", "/v1/legs/1/explode", "/v1/scrub/", "/metrics",
-      "/v1/faults", "/V1/mirror", "//v1/mirror", "/v1%2Fmirror",
+      "/v1/legs/1/", "/v1/legs/1/fail/", "/v1/legs/1/explode", "/v1/scrub/", "/metrics/",
+      "/v1/metrics",
+      "/v1/faults/", "/v1/power-cut/1", "/V1/mirror", "//v1/mirror", "/v1%2Fmirror",
     ])
   func unknown(target: String) {
     #expect(throws: Route.Refusal.notFound) { try Route.find(method: "GET", target: target) }

@@ -54,6 +54,20 @@ struct SchemaTests {
     #expect(read["p50Microseconds"] is NSNull)
   }
 
+  @Test("every kind of event stands in docs/events.md, and no other")
+  func eventKinds() throws {
+    let page = URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
+      .deletingLastPathComponent().appending(path: "docs/events.md")
+    let text = try String(contentsOf: page, encoding: .utf8)
+    let table = try #require(text.components(separatedBy: "## Kinds").last)
+    let rows = table.components(separatedBy: "## Stream")[0].split(separator: "\n")
+      .filter { $0.hasPrefix("| `") }
+    let words = rows.flatMap { row in
+      row.split(separator: "|")[0].split(separator: ",").map { $0.filter { !"` ".contains($0) } }
+    }
+    #expect(Set(words) == Set(EventKind.allCases.map(\.rawValue)))
+  }
+
   @Test("the states are the words of the design")
   func words() {
     #expect(

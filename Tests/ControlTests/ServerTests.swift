@@ -40,7 +40,8 @@ struct ServerTests {
   @Test(
     "what the mirror refuses is a problem document with the status of its kind",
     arguments: [
-      (ControlError.Kind.invalid, 400), (.noSuchLeg, 404), (.conflict, 409), (.failed, 500),
+      (ControlError.Kind.invalid, 400), (.noSuchLeg, 404), (.noSuchFault, 404), (.conflict, 409),
+      (.failed, 500),
       (.stopping, 503),
     ])
   func refusals(kind: ControlError.Kind, status: Int) throws {
@@ -69,7 +70,7 @@ struct ServerTests {
     "a bad request gets its status as a problem document, and the server goes on",
     arguments: [
       ("GET /v1/nothing HTTP/1.1\r\nHost: x\r\n", "", 404, "no-such-path"),
-      ("GET /metrics HTTP/1.1\r\nHost: x\r\n", "", 404, "no-such-path"),
+      ("GET /metric HTTP/1.1\r\nHost: x\r\n", "", 404, "no-such-path"),
       ("PUT /v1/mirror HTTP/1.1\r\nHost: x\r\n", "", 405, "bad-method"),
       ("POST /v1/legs/%zz/fail HTTP/1.1\r\nHost: x\r\n", "", 400, "bad-target"),
       ("POST /v1/legs HTTP/1.1\r\nHost: x\r\n", "{", 400, "bad-json"),

@@ -38,6 +38,39 @@ private func blocks(of text: String) -> [String] {
 
 @Suite(.serialized)
 struct Documents {
+  @Test("every example of a fault in docs/faults.md is armed as it stands there")
+  func faultExamples() async throws {
+    let text = try String(contentsOfFile: "\(root)/docs/faults.md", encoding: .utf8)
+    let examples = text.split(separator: "`").filter { $0.hasPrefix("fault add 1 ") }
+    let kinds = Set(examples.map { $0.split(separator: " ")[3] })
+    #expect(
+      kinds == [
+        "error", "delay", "hang", "bad-sector", "corrupt", "torn", "drop", "misdirect",
+        "stale-read", "full", "throttle", "offline", "volatile-cache",
+      ])
+    // The lines of the example of a file: those that are indented and begin with a slot or `seed`.
+    let file = text.split(separator: "\n").filter {
+      $0.hasPrefix("    # ") || $0.hasPrefix("    seed ") || $0.hasPrefix("    0 ")
+        || $0.hasPrefix("    1 ")
+    }
+    #expect(file.count == 5)
+    try await withMirror { mirror in
+      let path = "\(mirror.directory)/faults"
+      try file.joined(separator: "\n").write(toFile: path, atomically: true, encoding: .utf8)
+      try await mirror.serve(["--faults", path])
+      try await mirror.mustAdmin(["fault", "clear"])
+      for example in examples {
+        try await mirror.mustAdmin(example.split(separator: " ").map(String.init))
+      }
+      let list = try await mirror.admin(["fault", "list"]).output
+      #expect(list.split(separator: "\n").count == examples.count + 1, "\(list)")
+      // `stuck` holds nothing: no client wrote.
+      try await mirror.mustAdmin(["fault", "release", "stuck"])
+      try await mirror.mustAdmin(["fault", "clear"])
+      try await mirror.stop()
+    }
+  }
+
   @Test("the marked commands of a document work", .timeLimit(.minutes(5)), arguments: documents)
   func commandsWork(_ document: String) async throws {
     let text = try String(contentsOfFile: "\(root)/\(document)", encoding: .utf8)

@@ -63,6 +63,19 @@ public final class VerifyingLoad {
     return answer.hasPrefix("good ") ? nil : answer
   }
 
+  /// Checks every sector after a power loss, and writes everything anew.
+  ///
+  /// - Returns: how many sectors lost what they would have kept had only the server died.
+  /// - Throws: `FixtureError` with what is wrong: a flushed write is lost, or a sector is nobody's.
+  public func losses() async throws -> Int {
+    try process.tell("lost")
+    let words = try await process.answer(seconds: 120).split(separator: " ")
+    guard words.count == 3, words[0] == "good", let lost = Int(words[2]) else {
+      throw FixtureError("after the power loss: \(words.joined(separator: " "))")
+    }
+    return lost
+  }
+
   /// Ends the process.
   public func end() { process.end() }
 }

@@ -6,6 +6,8 @@ Commands on standard input, answers on standard output (`bad ...` when something
           server goes away:                            `dead OPS FLUSHES`
   work N  connect, work, leave after N requests:       `done OPS FLUSHES`
   verify  connect, read every block and check it:      `good BLOCKS`
+  lost    connect after a power loss, check every
+          sector, write every block anew, flush:       `good SECTORS LOST`
   quit    end
 
 The model. The export is BLOCKS blocks of 4 KiB. Each write (also zeroes and trims, which leave zeros)
@@ -20,6 +22,11 @@ Reads narrow that down (no later read takes back what a read returned): when a r
 at t returns v, every other version that was answered before t is older than v from then on. A
 write without an answer counts as answered when its connection is known to be dead. A version that
 is ruled out while a read is in flight stays possible for that read.
+
+A power loss may take back what no flush covered, sector by sector. A sector may then hold version v
+unless some safe write w of that block was issued after v was answered; a write is safe if it was
+answered before a flush was issued that was answered, or is itself an answered FUA write. What reads
+returned does not count.
 
 Every block of a write carries the write's number and the block's own number in each of its 512-byte
 sectors, so that a block in the wrong place or a mixture of two writes is noticed.
@@ -65,6 +72,8 @@ class Load:
         self.number = 0
         zero = Version(0, 0, 0)
         self.may_hold = [[zero] for _ in range(blocks)]
+        # What a block may hold after a power loss.
+        self.may_return = [[zero] for _ in range(blocks)]
         self.readers = [0] * blocks
         self.ruled_out = {}
         self.operations = self.flushes = 0
@@ -80,14 +89,28 @@ class Load:
         version = Version(0 if zeros else self.number, self.tick())
         for block in range(first, first + count):
             self.may_hold[block].append(version)
+            self.may_return[block].append(version)
         self.in_flight[version] = (first, count)
         return version
 
-    def answer(self, version):
+    def answer(self, version, is_safe):
         version.answered = self.tick()
         first, count = self.in_flight.pop(version)
         for block in range(first, first + count):
             self.rule_out(block, lambda v: v.answered < version.issued)
+            if is_safe:
+                self.keep(block, version.issued)
+
+    def keep(self, block, issued):
+        """A write of the block that was issued at `issued` survives a power loss."""
+        self.may_return[block] = [v for v in self.may_return[block] if v.answered >= issued]
+
+    def flushed(self, issued):
+        """A flush that was issued at `issued` is answered."""
+        for block, versions in enumerate(self.may_return):
+            if len(versions) > 1:
+                self.keep(block, max(
+                    (v.issued for v in versions if v.answered < issued), default=0))
 
     def rule_out(self, block, older):
         """Forgets the versions that are older for certain, but not for reads in flight."""
@@ -140,8 +163,12 @@ class Load:
             handle.aio_pread(buffer, first * BLOCK, completion=self.completion("read", read))
             return
         if kind < 0.30:
+            begun = self.tick()
+
             def flushed(answered):
                 self.flushes += answered
+                if answered:
+                    self.flushed(begun)
             handle.aio_flush(completion=self.completion("flush", flushed))
             return
         zeros = kind < 0.40
@@ -150,7 +177,7 @@ class Load:
 
         def written(answered):
             if answered:
-                self.answer(version)
+                self.answer(version, is_safe=fua != 0)
         completion = self.completion("write", written)
         if zeros and kind < 0.35:
             handle.aio_trim(count * BLOCK, first * BLOCK, completion=completion, flags=fua)
@@ -254,11 +281,37 @@ class Load:
         handle.shutdown()
         return f"good {self.blocks}"
 
+    def lost(self):
+        handle = self.connect()
+        lost = 0
+        for block in range(self.blocks):
+            data = handle.pread(BLOCK, block * BLOCK)
+            for offset in range(0, BLOCK, 512):
+                sector = data[offset:offset + 512]
+                number = struct.unpack_from("<Q", sector)[0]
+                if sector != content(number, block)[offset:offset + 512]:
+                    raise Bad(f"block {block} has a sector of nobody: {sector[:16].hex()}")
+                if not any(v.number == number for v in self.may_return[block]):
+                    raise Bad(
+                        f"block {block} holds version {number} at {offset} after a power loss, may "
+                        f"hold {sorted(v.number for v in self.may_return[block])}")
+                lost += not any(v.number == number for v in self.may_hold[block])
+        for block in range(self.blocks):
+            version = self.issue(block, 1, False)
+            handle.pwrite(content(version.number, block), block * BLOCK)
+            self.answer(version, is_safe=False)
+        begun = self.tick()
+        handle.flush()
+        self.flushed(begun)
+        handle.shutdown()
+        return f"good {self.blocks * (BLOCK // 512)} {lost}"
+
 
 def main():
     uri, seed, blocks, connections = sys.argv[1], *map(int, sys.argv[2:5])
     load = Load(uri, seed, blocks, connections)
-    verbs = {"load": load.load, "work": load.load, "verify": load.verify}
+    verbs = {"load": load.load, "work": load.load, "verify": load.verify,
+             "lost": load.lost}
     for line in sys.stdin:
         verb, *arguments = line.split()
         if verb == "quit":

@@ -70,7 +70,9 @@ final class ServedMirror: MirrorObserver {
     do throws(ServerError) {
       server = try MirrorServer(
         configuration,
-        engine: Engine(start, now: Instant(nanoseconds: monotonicNanoseconds())), legs: table)
+        engine: Engine(start, now: Instant(nanoseconds: monotonicNanoseconds())), legs: table,
+        faults: FaultDesk(
+          seed: 1, dataOffset: layout.dataOffset, deviceBytes: layout.sizeBytes))
     } catch {
       try FileManager.default.removeItem(atPath: folder)
       throw error
@@ -88,6 +90,8 @@ final class ServedMirror: MirrorObserver {
   }
 
   func observe(_ event: MirrorEvent) {}
+  func clientChanged(_ connection: ConnectionInfo, isGone: Bool) {}
+  func eventsDropped(_ count: UInt64) {}
   func legIsIdle(_ slot: LegSlot) {}
 
   /// Ends the server; nil if it does not end in time. Leaves the files.

@@ -35,6 +35,15 @@ int64_t nbdmirror_file_system(int fd);
 /// An anonymous file in memory, for tests.
 int nbdmirror_memory_file(void);
 
+/// Starts a program: standard input is a file with `text`, standard output where our standard error goes, no
+/// other descriptor (all of ours are close-on-exec), no signal blocked or ignored. Its process or
+/// -errno.
+int nbdmirror_spawn(const char *path, const char *text);
+
+/// Whether a child has ended (then it is reaped): 1 + its exit status (128 + signal if one ended it),
+/// 0 if it runs, or -errno.
+int nbdmirror_has_ended(int process);
+
 /// Sends one datagram to a unix socket address (`@` first: abstract), as sd_notify does. 0/-errno.
 int nbdmirror_send_datagram(const char *address, const char *text);
 
