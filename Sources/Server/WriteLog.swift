@@ -41,12 +41,14 @@ struct WriteLog {
     let range = ByteRange(offset: offset, count: UInt64(before.count))
     records.append(Record(number: number, range: range, before: before))
     bytes += before.count
+    guard bytes > WriteLog.bytesMax else { return number }
+    // Somewhat more than has to, so that the rest is not moved for each write.
     var first = 0
-    while bytes > WriteLog.bytesMax, first < records.count {
+    while bytes > WriteLog.bytesMax / 8 * 7, first < records.count {
       bytes -= records[first].before.count
       first += 1
     }
-    if first > 0 { records.removeFirst(first) }
+    records.removeFirst(first)
     return number
   }
 

@@ -29,10 +29,9 @@ extension MirrorAdapter {
       throw ControlError(.conflict, error.description)
     }
     let status = try find(name)
-    tell(
-      EventRecord(
-        .faultAdded, "fault '\(name)' is armed on leg \(slot): \(status.words)", leg: slot,
-        name: name))
+    let message = "fault '\(name)' is armed on leg \(slot): \(status.words)"
+    Journal.write(message)
+    tell(EventRecord(.faultAdded, message, leg: slot, name: name))
     return status
   }
 
