@@ -72,8 +72,10 @@ public enum Barrier: UInt8, CaseIterable, Sendable {
   case releaseAfterIO
   /// Regions that were never written are zeroed before their first write.
   case zeroesBeforeFirstWrite
-  /// With a log in memory the label that lists a leg that comes back calls it syncing.
-  case joinersAreSyncing
+  /// A spare gets only labels whose table lists it.
+  case labelsThatListTheSpare
+  /// Where a write failed, legs differ that are stale in memory only, too.
+  case failuresByTheLog
   /// A scrub does not copy from a leg that was outvoted.
   case outvotedIsNoSource
 }

@@ -43,9 +43,7 @@ extension Engine {
     }
     // What a joiner misses until this label is durable only memory knows with such a log: after a
     // crash the label has to say that it may lack something.
-    if start.logKind == .core, keeps(.joinersAreSyncing) {
-      membership.stagedSyncing = membership.stagedSyncing.union(joiners)
-    }
+    if start.logKind == .core { membership.stagedSyncing = membership.stagedSyncing.union(joiners) }
     membership.stagedGeneration = membership.lineage.current.counter
     membership.stagedClean = membership.wantsClean
     membership.stagedMembers = memberTable(listing: targets)
@@ -63,7 +61,8 @@ extension Engine {
     // staged must: its own label would not know it, and the next start would refuse its PV.
     var spares = idleSpares
     while let leg = spares.popFirst(), units.smallFree > 0 {
-      if membership.stagedMembers[leg.index].legId == legs[leg.index].legId { writeLabel(leg) }
+      let isListed = membership.stagedMembers[leg.index].legId == legs[leg.index].legId
+      if isListed || !keeps(.labelsThatListTheSpare) { writeLabel(leg) }
     }
     membership.nextSequence += 1
   }

@@ -94,6 +94,13 @@ extension Engine {
     return set
   }
 
+  /// Members that wait to replace a leg that fails.
+  public var spareLegs: LegSet {
+    var set = LegSet.none
+    for index in 0..<LegSlot.count where legs[index].phase == .spare { set.insert(LegSlot(index)) }
+    return set
+  }
+
   /// The last leg's flush failed: flushes fail until that is cleared by command.
   public var isFlushLatched: Bool { flushes.isLatched }
 

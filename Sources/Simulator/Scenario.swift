@@ -71,8 +71,12 @@ public struct Features: OptionSet, Sendable, Hashable {
   }
 }
 
-/// What is taken out of a scenario, by hand or while a violation is made smaller.
+/// What is taken out of a scenario, or put in, by hand or while a violation is made smaller.
 public struct Reduction: Sendable, Equatable {
+  /// Features that every scenario has.
+  public var with: Features = []
+  /// The log that every scenario has; nil: as drawn.
+  public var logKind: LogKind?
   /// Features that are left out.
   public var without: Features = []
   /// Client operations at most.
@@ -89,9 +93,21 @@ public struct Reduction: Sendable, Equatable {
   /// Nothing is taken out.
   public init() {}
 
+  /// Puts features in and takes others out.
+  public init(
+    with: Features, without: Features = [], logKind: LogKind? = nil, legsMax: Int? = nil
+  ) {
+    self.with = with
+    self.legsMax = legsMax
+    self.without = without
+    self.logKind = logKind
+  }
+
   /// The options of `nbdmirror-sim` that do the same.
   public var arguments: String {
     var text = ""
+    if !with.isEmpty { text += " --with \(with.list)" }
+    if let logKind { text += " --log \(logKind == .core ? "core" : "disk")" }
     if !without.isEmpty { text += " --without \(without.list)" }
     if let operationsMax { text += " --operations \(operationsMax)" }
     if let legsMax { text += " --legs \(legsMax)" }
@@ -196,6 +212,11 @@ public struct Scenario: Sendable {
   }
 
   private mutating func reduce(_ reduction: Reduction) {
+    if let kind = reduction.logKind, !features.contains(.liar) || kind == .disk { logKind = kind }
+    if !reduction.with.isEmpty, !reduction.with.contains(.liar) { features.remove(.liar) }
+    if reduction.with.contains(.unwritten) { features.remove(.staleStart) }
+    if reduction.with.contains(.staleStart) { features.remove(.unwritten) }
+    features.formUnion(reduction.with)
     features.subtract(reduction.without)
     if let most = reduction.operationsMax { operations = min(operations, most) }
     if let most = reduction.legsMax, most >= 1 { legCount = min(legCount, most) }

@@ -20,6 +20,8 @@ import MirrorFormat
 public struct World: ~Copyable {
   static let tickNanoseconds = Nanoseconds.second / 4
   static let requestsMax = 64
+  /// A `submit` event out of turn: the connection's next one is in the queue already.
+  static let extra: UInt64 = 1 << 32
   /// No run needs so many; one that does goes round in circles.
   static let stepsMax: UInt64 = 2_000_000
 
@@ -68,6 +70,8 @@ public struct World: ~Copyable {
   var online = LegSet.none
   /// Legs that have been online since their PV was made.
   var everOnline = LegSet.none
+  /// Its spares.
+  var spares = LegSet.none
   /// Its members, online or not.
   var members = LegSet.none
   /// Legs whose file the server holds: from the start or a command that brings it in until the
@@ -220,7 +224,9 @@ public struct World: ~Copyable {
     switch event.kind {
     case .io: complete(Int(event.value))
     case .delivered: engine.completed(IOToken(raw: event.value), error: 0, now: now)
-    case .submit: submitNext(connection: Int(event.value))
+    case .submit:
+      submitNext(
+        connection: Int(event.value & ~World.extra), isExtra: event.value & World.extra != 0)
     case .mail: reactors[reactor].isWoken = false
     case .sent: sent(Int(event.value))
     }
@@ -240,11 +246,12 @@ public struct World: ~Copyable {
     let before = online
     online = engine.onlineLegs
     if online != before {
-      planCrash(1, in: 6)
+      planCrash(1, in: 4)
       releaseGivenUp(before.subtracting(online))
     }
     everOnline = everOnline.union(online)
     members = engine.memberLegs
+    spares = engine.spareLegs
     let isLatched = engine.isFlushLatched
     if isLatched, !wasFlushLatched {
       oracle.flushFailed()

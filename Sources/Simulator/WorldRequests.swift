@@ -10,21 +10,25 @@ extension World {
   }
 
   /// A connection sends its next request if it has room for it; else when it has.
-  mutating func submitNext(connection: Int) {
+  mutating func submitNext(connection: Int, isExtra: Bool) {
     guard !isCalm, submitted < scenario.operations else { return }
     guard inside[connection] < scenario.depth, freeRequests.count > 1 else {
-      isBlocked[connection] = true
+      if !isExtra { isBlocked[connection] = true }
       return
     }
     submitted += 1
+    if !isExtra { scheduleNext(connection) }
+    let (request, cells) = client.next(&random)
+    submit(request, cells: cells, connection: connection)
+  }
+
+  private mutating func scheduleNext(_ connection: Int) {
     var think = random.below(scenario.ioNanoseconds)
     if random.chance(1, in: 64) { think += random.below(20 * Nanoseconds.millisecond) }
     if scenario.has(.pauses), random.chance(1, in: 128) {
       think += random.below(16) * Nanoseconds.second
     }
     schedule(connection, after: think)
-    let (request, cells) = client.next(&random)
-    submit(request, cells: cells, connection: connection)
   }
 
   mutating func submit(_ asked: MirrorRequest, cells: Range<Int>, connection: Int) {

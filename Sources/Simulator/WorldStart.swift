@@ -260,7 +260,8 @@ extension World {
   /// it was brought in. False if it was, or if something else is wrong.
   private mutating func dropRefused(_ refusal: AssemblyRefusal) -> Bool {
     guard case .notMember(let path, _) = refusal.reason, path.hasPrefix("leg"),
-      let slot = Int(path.dropFirst(3)), legs[slot] != nil, !everOnline.contains(LegSlot(slot))
+      let slot = Int(path.dropFirst(3)), legs[slot] != nil, !everOnline.contains(LegSlot(slot)),
+      !spares.contains(LegSlot(slot))
     else { return false }
     legs[slot] = nil
     return true

@@ -34,6 +34,9 @@ struct Simulate: ParsableCommand {
   @Option(help: "Take this barrier of the engine away, or list them with `list`.")
   var remove: String?
 
+  @Flag(help: "Take each barrier away in turn, until a seed shows that it is missing.")
+  var barriers = false
+
   @OptionGroup var reduced: ReductionOptions
 
   @Option(help: "Run this exhaustive scenario instead, or `all`.")
@@ -49,6 +52,11 @@ struct Simulate: ParsableCommand {
     }
     if remove == "list" {
       for barrier in Barrier.allCases { print(barrier) }
+      return
+    }
+    if barriers {
+      let survivors = BarrierCommand.run()
+      if survivors > 0 { throw ExitCode(1) }
       return
     }
     let campaign = Campaign(
@@ -78,8 +86,14 @@ struct Simulate: ParsableCommand {
 
 /// What is taken out of each scenario.
 struct ReductionOptions: ParsableArguments {
+  @Option(help: "Every scenario has these features, separated by commas.")
+  var with: String?
+
   @Option(help: "Leave these features out of every scenario, separated by commas.")
   var without: String?
+
+  @Option(help: "Every scenario has this log: disk or core.")
+  var log: String?
 
   @Option(help: "At most so many client operations per seed.")
   var operations: Int?
@@ -98,13 +112,13 @@ struct ReductionOptions: ParsableArguments {
 
   func reduction() throws -> Reduction {
     var reduction = Reduction()
-    for name in (without ?? "").split(separator: ",") {
-      guard let feature = Features(named: String(name)) else {
-        throw ValidationError(
-          "no feature is called \"\(name)\"; there are: "
-            + Features.names.joined(separator: ", "))
-      }
-      reduction.without.insert(feature)
+    reduction.with = try features(with)
+    reduction.without = try features(without)
+    switch log {
+    case nil: break
+    case "disk": reduction.logKind = .disk
+    case "core": reduction.logKind = .core
+    default: throw ValidationError("--log is disk or core")
     }
     reduction.operationsMax = operations
     reduction.legsMax = legs
@@ -112,5 +126,18 @@ struct ReductionOptions: ParsableArguments {
     reduction.depthMax = depth
     reduction.regionsMax = regions
     return reduction
+  }
+
+  private func features(_ list: String?) throws -> Features {
+    var features: Features = []
+    for name in (list ?? "").split(separator: ",") {
+      guard let feature = Features(named: String(name)) else {
+        throw ValidationError(
+          "no feature is called \"\(name)\"; there are: "
+            + Features.names.joined(separator: ", "))
+      }
+      features.insert(feature)
+    }
+    return features
   }
 }
