@@ -281,9 +281,11 @@ extension Engine {
     flushes.latchedLegs = .none
   }
 
-  /// Stops or restarts copying; windows in flight end. It is not kept: a start copies.
+  /// Stops or restarts copying; windows in flight end. The labels keep it over a restart.
   public mutating func setCopierPaused(_ isPaused: Bool, now: Instant) {
     self.now = max(self.now, now)
+    guard isPaused != copier.isPaused else { return }
     copier.setPaused(isPaused, now: self.now)
+    if !start.isReadOnly { membership.needsCommit = true }
   }
 }

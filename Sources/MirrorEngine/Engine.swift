@@ -128,6 +128,7 @@ public struct Engine: ~Copyable {
     copier.ignoresMisses = start.removedBarrier == .copyVoidedByMiss
     map.trustsDurable = start.removedBarrier == .bitsInBothImages
     lock.isOpen = start.removedBarrier == .rangeLock
+    copier.setPaused(start.isResyncPaused, now: now)
     takeMembers()
     takeMap()
     lookWhomToAvoid()

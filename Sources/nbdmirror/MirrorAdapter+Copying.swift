@@ -30,6 +30,7 @@ extension MirrorAdapter {
       try command("the resync cannot be changed", nil) { (engine, now) throws(CommandError) in
         engine.setCopierPaused(isPaused, now: now)
       }
+      try waitUntilRecorded()
       tell(EventRecord(.resyncChanged, isPaused ? "the resync is paused" : "the resync goes on"))
     }
   }
