@@ -12,6 +12,7 @@
 // repeats it.
 
 import Base
+import MirrorEngine
 
 /// What came of one scenario.
 public struct ExhaustiveResult: Sendable {
@@ -33,12 +34,13 @@ public enum Exhaustive {
   /// - Parameters:
   ///   - name: One of `names`; nil is returned for others.
   ///   - bounds: How much is enumerated.
-  ///   - mutation: A barrier to take away.
+  ///   - mutation: A barrier outside of the engine to take away.
+  ///   - barrier: A barrier of the engine to take away.
   ///   - path: Only this crash: the `path` of a violation under the same bounds.
   /// - Returns: How much was tried, and the first broken promise.
   public static func run(
     _ name: String, bounds: ExhaustiveBounds = .fine, mutation: ExhaustiveMutation? = nil,
-    path: [Int]? = nil
+    removing barrier: Barrier? = nil, path: [Int]? = nil
   ) -> ExhaustiveResult? {
     guard let scenario = ExhaustiveCatalog.all.first(where: { $0.name == name }) else { return nil }
     var result = ExhaustiveResult(name: name, counts: ExhaustiveCounts(), violation: nil)
@@ -46,7 +48,7 @@ public enum Exhaustive {
     for order in ExhaustiveOrder.allCases where result.violation == nil {
       if let path, path.first != Int(order.rawValue) { continue }
       let context = ExhaustiveContext(
-        scenario, order: order, mutation: mutation, isTracing: path != nil)
+        scenario, order: order, mutation: mutation, removed: barrier, isTracing: path != nil)
       let explorer = ExhaustiveExplorer(context, bounds, only: path, visited: visited)
       visited = explorer.explore()
       result.counts.add(explorer.counts)
@@ -54,7 +56,8 @@ public enum Exhaustive {
     }
     if path == nil, let found = result.violation {
       // Equal states were left out on the way; the path leads to the first of them.
-      let again = run(name, bounds: bounds, mutation: mutation, path: found.path)
+      let again = run(
+        name, bounds: bounds, mutation: mutation, removing: barrier, path: found.path)
       if let traced = again?.violation { result.violation = traced }
     }
     return result

@@ -4,7 +4,7 @@ import Base
 import MirrorFormat
 
 extension ExhaustiveCatalog {
-  private static func fault(
+  static func fault(
     _ leg: Int, _ target: ExhaustiveFault.Target, nth: Int = 1, count: Int = 1, errno: Int32 = 5,
     remains: ExhaustiveFault.Remains = .nothing, hangs: Bool = false
   ) -> ExhaustiveStep {

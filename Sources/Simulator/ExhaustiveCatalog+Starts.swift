@@ -12,7 +12,7 @@ extension ExhaustiveCatalog {
   }
 
   /// A crash in the midst of a write that has landed on some legs.
-  private static func interrupted(
+  static func interrupted(
     landed: LegSet, absent: LegSet = .none, isReadOnly: Bool = false
   ) -> [ExhaustiveStep] {
     [
@@ -22,7 +22,7 @@ extension ExhaustiveCatalog {
   }
 
   private static let leg0 = LegSet(LegSlot(0))
-  private static let leg1 = LegSet(LegSlot(1))
+  static let leg1 = LegSet(LegSlot(1))
   private static let leg2 = LegSet(LegSlot(2))
 
   // MARK: Unresolved regions

@@ -12,7 +12,7 @@ enum ExhaustiveCatalog {
 
   static var all: [ExhaustiveScenario] {
     healthy + blocks + zeroes + stops + degraded + failing + returning + membership + meetings
-      + unresolved + starts + core
+      + unresolved + starts + core + replacing + spares + scrubs + unwritten + repairs
   }
 
   // MARK: Healthy

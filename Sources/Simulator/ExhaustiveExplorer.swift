@@ -359,6 +359,8 @@ final class ExhaustiveExplorer {
     guard violation == nil else { return }
     var after = run.crashed(landed: .none)
     after.legs[leg.index] = left
+    // Whoever was left out may be copied to from a damaged leg.
+    after.oracle.damageMaySpread()
     if context.isTracing { after.trace.append("START  with leg \(leg) again") }
     comeBack(leg, after, ordinal)
   }

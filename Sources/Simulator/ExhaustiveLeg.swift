@@ -11,7 +11,8 @@
 //    and supersedes what the cache holds of its units.
 // 3. What a failed flush was to persist (`lost`) never reaches the disk: reads see it until the
 //    crash, and after it perhaps not.
-// 4. A page that is torn is torn at 512 bytes; what is neither the old nor the new page then is
+// 4. A bad block is a value as well: what tears or loses the write that makes it good leaves it bad.
+// 5. A page that is torn is torn at 512 bytes; what is neither the old nor the new page then is
 //    one of at most two torn ones, which differ in which half is new.
 
 import Base
@@ -102,6 +103,11 @@ struct ExhaustiveLeg {
   static let metaUnits = 4
   /// What a new leg holds where nobody wrote.
   static let garbage: UInt64 = 0xeeee_eeee_eeee_eeee
+
+  /// A sector whose content changed behind everybody's back: only a comparison of legs finds it.
+  static let damage: UInt64 = 0xdada_dada_dada_dada
+  /// A sector that cannot be read until it is written.
+  static let unreadable: UInt64 = 0xbadb_badb_badb_badb
 
   let legId: Identifier
   private(set) var image: [UInt64]

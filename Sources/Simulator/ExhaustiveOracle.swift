@@ -112,6 +112,10 @@ struct ExhaustiveOracle {
   private var openReads: [UInt32] = []
   /// Flushes vouch for nothing that was known before.
   private var flushedFrom: UInt32 = 0
+  /// Sectors that a leg has damaged in silence: reads may give that until it is repaired.
+  private(set) var damaged: [Int] = []
+  /// Other legs were copied to from the damaged one for a good reason: no repair undoes that.
+  private var isDamageSpread = false
 
   init(atomCount: Int) {
     let zeros = ExhaustiveValue(id: 0, write: 0, known: 0, seen: 0, durableAt: 0)
@@ -125,7 +129,7 @@ struct ExhaustiveOracle {
 
   /// Equal for oracles that allow the same and go on the same way.
   var hash: UInt64 {
-    var hash: UInt64 = 0
+    var hash: UInt64 = damaged.isEmpty ? 0 : isDamageSpread ? 2 : 1
     for atom in values.indices where values[atom].count > 1 || values[atom][0].write != 0 {
       // Times count by their order only.
       var times: [UInt32] = []
@@ -213,6 +217,7 @@ struct ExhaustiveOracle {
   mutating func read(
     _ word: UInt64, sector: Int, start: UInt32, _ atoms: ExhaustiveAtoms
   ) -> String? {
+    if word == ExhaustiveLeg.damage, damaged.contains(sector) { return nil }
     var rest = word
     for atom in atoms.bySector[sector] {
       let mask = atoms.atoms[atom].mask
@@ -290,6 +295,15 @@ struct ExhaustiveOracle {
         + (value.isDurable ? " durable" : "") + (value.isLive ? "" : " dead") + "]"
     }.joined(separator: " ")
   }
+
+  // MARK: Damage
+
+  mutating func damage(sector: Int) { damaged.append(sector) }
+
+  mutating func damageMaySpread() { isDamageSpread = true }
+
+  /// A repair is through: nobody sees damage any more.
+  mutating func repaired() { if !isDamageSpread { damaged.removeAll() } }
 
   // MARK: Crashes
 

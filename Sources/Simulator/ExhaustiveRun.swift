@@ -83,19 +83,21 @@ final class ExhaustiveContext {
   let atoms: ExhaustiveAtoms
   let order: ExhaustiveOrder
   let mutation: ExhaustiveMutation?
+  let removed: Barrier?
   let setId = Identifier(high: 0x5e7, low: 1)
   let isTracing: Bool
   var starts = 0
 
   init(
     _ scenario: ExhaustiveScenario, order: ExhaustiveOrder, mutation: ExhaustiveMutation?,
-    isTracing: Bool
+    removed: Barrier?, isTracing: Bool
   ) {
     self.scenario = scenario
     layout = scenario.layout
     atoms = scenario.atoms
     self.order = order
     self.mutation = mutation
+    self.removed = removed
     self.isTracing = isTracing
   }
 }
@@ -200,13 +202,21 @@ final class ExhaustiveRun {
     }
     guard let next, problem == nil else { return false }
     state.now = state.now.advanced(byNanoseconds: 50 * Nanoseconds.microsecond)
-    let item = pending.remove(at: next)
+    var item = pending.remove(at: next)
+    if item.error == 0, hitsBadSector(item) { item.error = 5 }
     note("done   leg \(item.io.leg) \(name(item))\(item.error != 0 ? " error \(item.error)" : "")")
     apply(item)
     engine.completed(item.io.token, error: item.error, now: state.now)
     point()
     settle()
     return true
+  }
+
+  private func hitsBadSector(_ item: ExhaustiveIO) -> Bool {
+    guard item.io.kind == .read, let leg = state.legs[item.io.leg.index] else { return false }
+    let units = item.unit..<item.unit + max(1, Int(item.io.count) / ExhaustiveLeg.sectorBytes)
+    return item.unit >= ExhaustiveLeg.metaUnits
+      && leg.image[units].contains(ExhaustiveLeg.unreadable)
   }
 
   func runUntilQuiet() {

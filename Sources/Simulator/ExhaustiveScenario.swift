@@ -101,6 +101,21 @@ enum ExhaustiveStep: Sendable {
   case remove(Int)
   case readd(Int)
   case add
+  /// A fresh PV is brought in in the place of this leg, which is removed then.
+  case replace(Int)
+  case addSpare
+  /// A second passes: spares take over, legs that were replaced leave.
+  case second
+  /// Starts a repair; two legs that differ are as this leg says.
+  case scrub(preferred: Int?)
+  /// Time passes until the scrub is through; it has repaired what was damaged.
+  case scrubbed
+  /// A sector of a leg changes behind everybody's back.
+  case damage(Int, sector: Int)
+  /// A sector of a leg cannot be read until it is written.
+  case badSector(Int, sector: Int)
+  /// Every leg can be read, and holds what it should.
+  case expectSound
   case pauseCopies(Bool)
   case clearLatch
   case fault(ExhaustiveFault)
@@ -131,6 +146,8 @@ struct ExhaustiveScenario: Sendable {
   var logKind = LogKind.disk
   /// All legs but the first are stale everywhere and hold garbage.
   var startsStale = false
+  /// Nothing was ever written, and all legs hold garbage.
+  var startsUnwritten = false
   /// Happens before; no crash is tried.
   var setup: [ExhaustiveStep] = []
   /// A crash before and after every I/O of these.
@@ -163,6 +180,15 @@ struct ExhaustiveScenario: Sendable {
   var atoms: ExhaustiveAtoms {
     let ranges = (operations + probes).compactMap { $0.changed(blockBytes: UInt64(blockBytes)) }
     return ExhaustiveAtoms(sizeBytes: sizeBytes, ranges: ranges)
+  }
+
+  /// Who is right where two legs differ.
+  var preferred: Int? {
+    for step in steps {
+      if case .scrub(let preferred) = step { return preferred }
+      if case .unsettled(.scrub(let preferred)) = step { return preferred }
+    }
+    return nil
   }
 
   /// I/O fails, so requests may fail.

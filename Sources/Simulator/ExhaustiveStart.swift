@@ -15,12 +15,13 @@ extension ExhaustiveContext {
     for slot in 0..<scenario.legCount {
       let isStale = scenario.startsStale && slot > 0
       var leg = ExhaustiveLeg(legId: legId(slot), layout: layout)
-      if isStale { spoil(&leg) }
+      if isStale || scenario.startsUnwritten { spoil(&leg) }
       state.legs[slot] = leg
       members[slot] = Member(legId: leg.legId, state: .online, isSyncing: isStale)
     }
     var stale: UInt16 = 0
     if scenario.startsStale { for slot in 1..<scenario.legCount { stale |= 1 << UInt16(slot) } }
+    if scenario.startsUnwritten { stale = RegionWord.unwritten }
     let words = [UInt16](repeating: stale, count: layout.regionCount)
     let first = Generation(counter: 1, id: Identifier(high: 0x6e, low: 1))
     for slot in 0..<scenario.legCount {
@@ -115,6 +116,7 @@ extension ExhaustiveContext {
     start.readPolicy = .roundRobin
     start.isHedging = false
     start.requestsMax = ExhaustiveRun.requestsMax
+    start.removedBarrier = removed
     if isReadOnly { start.isReadOnly = true }
     for region in start.words.indices {
       if mutation == .forgetIntent { start.words[region] &= ~RegionWord.intent }
@@ -122,7 +124,12 @@ extension ExhaustiveContext {
     }
     let run = ExhaustiveRun(self, state, plan: plan, start: start)
     // Without a source a region cannot be read; who left the last good leg out knows that.
-    run.mustSucceed = map.regionsWithoutSource == 0
+    run.mustSucceed = map.regionsWithoutSource == 0 && run.everySectorIsReadable(start.words)
+    for sector in state.oracle.damaged {
+      let region = sector * ExhaustiveLeg.sectorBytes / Int(layout.regionBytes)
+      // Legs may differ there, whichever is read the others get.
+      if start.words[region] & RegionWord.intent != 0 { run.state.oracle.damageMaySpread() }
+    }
     if start.isReadOnly { run.knownBefore = state.oracle }
     run.note(
       "start  generation \(plan.lineage.current.counter), online \(plan.online), map "
@@ -143,7 +150,8 @@ extension ExhaustiveRun {
       returned.lineage = elected.label.lineage
       returned.labelSequence = elected.label.sequence
       returned.labelCopy = elected.copy
-      returned.isTreatedAsNew = false
+      let isSpare = engine.snapshot().legs.contains { $0.slot == slot && $0.state == .spare }
+      returned.isTreatedAsNew = elected.label.holdsNothing && !isSpare
     }
     do throws(CommandError) {
       do throws(CommandError) {
@@ -173,16 +181,24 @@ extension ExhaustiveRun {
     settle()
   }
 
-  /// Adds a fresh PV full of garbage.
-  func addLeg() throws(CommandError) {
+  /// Adds a fresh PV full of garbage. As a server does: the PV says what it is before any label
+  /// lists it.
+  func addLeg(isSpare: Bool = false, replacing old: LegSlot? = nil) throws(CommandError) {
     let slot = try engine.slotForNewLeg()
     // Ids that `create` did not use.
     let legId = context.legId(LegSlot.count + Int(state.startNumber) * 8 + slot.index)
     var leg = ExhaustiveLeg(legId: legId, layout: context.layout)
     context.spoil(&leg)
+    var label = engine.labelForAddedPV(legId: legId, at: slot)
+    for copy in [1, 0] {
+      var bytes = [UInt8](repeating: 0, count: Layout.pageBytes)
+      bytes.withMutableRawSpan { label.encode(into: &$0) }
+      leg.preset(state.pages.number(of: bytes), unit: copy)
+      label.sequence += 1
+    }
     state.legs[slot.index] = leg
-    try engine.add(legId: legId, at: slot, now: state.now)
-    note("add    leg \(slot)")
+    try engine.add(legId: legId, at: slot, isSpare: isSpare, replacing: old, now: state.now)
+    note("add    leg \(slot)\(isSpare ? " as a spare" : "")\(old.map { " for leg \($0)" } ?? "")")
   }
 
   // MARK: The way back to health
@@ -192,7 +208,8 @@ extension ExhaustiveRun {
     let snapshot = engine.snapshot()
     guard snapshot.unresolvedRegions == 0, engine.isLabelSettled else { return false }
     for leg in snapshot.legs where state.legs[leg.slot.index] != nil {
-      if leg.state != .online || leg.staleBytes > 0 { return false }
+      if leg.state == .spare, !leg.isJoining { continue }
+      if leg.state != .online || leg.staleBytes > 0 || leg.replaces != nil { return false }
     }
     return true
   }
@@ -204,7 +221,10 @@ extension ExhaustiveRun {
     engine.setCopierPaused(false, now: state.now)
     for _ in 0..<60 where problem == nil {
       runUntilQuiet()
-      if isHealthy { return }
+      if isHealthy {
+        repairDamage()
+        return
+      }
       let snapshot = engine.snapshot()
       if snapshot.isFlushLatched { engine.clearFlushLatch(now: state.now) }
       for leg in snapshot.legs where leg.state != .online && !leg.isJoining {
@@ -228,15 +248,20 @@ extension ExhaustiveRun {
   func compare() {
     guard problem == nil else { return }
     var reference: Int?
-    for index in 0..<LegSlot.count {
+    var words = [UInt16](repeating: 0, count: context.layout.regionCount)
+    for index in 0..<LegSlot.count where engine.onlineLegs.contains(LegSlot(index)) {
       guard let leg = state.legs[index] else { continue }
       guard let first = reference, let other = state.legs[first] else {
         reference = index
+        words = leg.map(state.pages, setId: context.setId, layout: context.layout).words
         continue
       }
       for unit in ExhaustiveLeg.metaUnits..<leg.image.count
       where leg.image[unit] != other.image[unit] {
         let sector = unit - ExhaustiveLeg.metaUnits
+        // A bad block that nobody has read since is no difference.
+        let isBad = [leg, other].contains { $0.image[unit] == ExhaustiveLeg.unreadable }
+        guard !isBad, !isUnwritten(sector, words) else { continue }
         fail(
           "legs \(first) and \(index) differ in sector \(sector): "
             + "0x\(String(other.image[unit], radix: 16)), 0x\(String(leg.image[unit], radix: 16))")
@@ -246,8 +271,10 @@ extension ExhaustiveRun {
     guard let reference, let leg = state.legs[reference] else { return }
     let start = state.oracle.beginRead()
     for unit in ExhaustiveLeg.metaUnits..<leg.image.count {
-      let wrong = state.oracle.read(
-        leg.image[unit], sector: unit - ExhaustiveLeg.metaUnits, start: start, context.atoms)
+      let sector = unit - ExhaustiveLeg.metaUnits
+      guard leg.image[unit] != ExhaustiveLeg.unreadable else { continue }
+      let word = isUnwritten(sector, words) ? 0 : leg.image[unit]
+      let wrong = state.oracle.read(word, sector: sector, start: start, context.atoms)
       if let wrong {
         fail("after all legs are equal: " + wrong)
         break
@@ -275,12 +302,12 @@ extension ExhaustiveRun {
   /// After a clean stop of a healthy mirror: assembles, is clean, everything is on the disks.
   func checkStopped() {
     guard problem == nil else { return }
-    switch context.plan(&state, isDegradedAllowed: false) {
+    switch context.planOfAll(&state) {
     case .failure(let refusal): fail("it does not assemble after a clean stop: \(refusal)")
     case .success(let plan):
       if !plan.wasClean { fail("a label is not clean after a clean stop") }
       for index in 0..<LegSlot.count {
-        guard let leg = state.legs[index] else { continue }
+        guard let leg = state.legs[index], plan.members[index].state != .spare else { continue }
         if !plan.online.contains(LegSlot(index)) { fail("leg \(index) is not online after a stop") }
         if leg.stable != leg.image { fail("leg \(index) has unflushed data after a clean stop") }
         let map = leg.map(state.pages, setId: context.setId, layout: context.layout)

@@ -57,7 +57,15 @@ final class ExhaustiveScript {
       }
     case .idle:
       for _ in 0..<14 { run.pass(nanoseconds: Nanoseconds.second) }
+    case .second: run.pass(nanoseconds: Nanoseconds.second)
     case .converge: waitForCopies()
+    case .scrubbed: run.finishScrub()
+    case .damage(let leg, let sector):
+      run.state.oracle.damage(sector: sector)
+      run.spoil(leg, sector: sector, ExhaustiveLeg.damage)
+    case .badSector(let leg, let sector):
+      run.spoil(leg, sector: sector, ExhaustiveLeg.unreadable)
+    case .expectSound: run.expectSound()
     case .stop: run.stop()
     case .restart(let how): restart(how)
     case .fault(let fault):
@@ -67,7 +75,7 @@ final class ExhaustiveScript {
       run.faults.removeAll()
       for index in run.pending.indices { run.pending[index].isHeld = false }
       run.runUntilQuiet()
-    case .fail, .remove, .readd, .add, .pauseCopies, .clearLatch:
+    case .fail, .remove, .readd, .add, .replace, .addSpare, .scrub, .pauseCopies, .clearLatch:
       try command(step)
       run.settle()
       // A command that meets requests in flight is followed by whatever the next step says.
@@ -86,10 +94,13 @@ final class ExhaustiveScript {
       try run.engine.remove(LegSlot(leg), now: now)
     case .readd(let leg): if !run.bringBack(LegSlot(leg)) { throw .notOffline }
     case .add: try run.addLeg()
+    case .replace(let leg): try run.addLeg(replacing: LegSlot(leg))
+    case .addSpare: try run.addLeg(isSpare: true)
+    case .scrub: try run.startScrub()
     case .pauseCopies(let isPaused): run.engine.setCopierPaused(isPaused, now: now)
     case .clearLatch: run.engine.clearFlushLatch(now: now)
-    case .run, .begin, .unsettled, .completions, .untilWriting, .idle, .converge, .stop, .restart,
-      .fault, .heal:
+    case .run, .begin, .unsettled, .completions, .untilWriting, .idle, .second, .converge, .stop,
+      .restart, .fault, .heal, .scrubbed, .damage, .badSector, .expectSound:
       preconditionFailure("not a command of an administrator")
     }
   }
@@ -103,7 +114,9 @@ final class ExhaustiveScript {
     for _ in 0..<60 where run.problem == nil {
       run.runUntilQuiet()
       let snapshot = run.engine.snapshot()
-      let isDone = snapshot.legs.allSatisfy { $0.state != .online || $0.staleBytes == 0 }
+      let isDone = snapshot.legs.allSatisfy {
+        $0.replaces == nil && !$0.isJoining && ($0.state != .online || $0.staleBytes == 0)
+      }
       if isDone, snapshot.unresolvedRegions == 0, run.engine.isLabelSettled { return }
       run.pass(nanoseconds: Nanoseconds.second)
     }
