@@ -51,6 +51,7 @@ extension EngineStart {
       needsGeneration: plan.isDegradedStart, createdSeconds: plan.head.createdSeconds,
       resyncMinBytesPerSecond: plan.head.resyncMinBytesPerSecond,
       resyncMaxBytesPerSecond: plan.head.resyncMaxBytesPerSecond, seed: seed)
+    isResyncPaused = plan.head.isResyncPaused
     isReadOnly = plan.isReadOnly
     for case let leg? in plan.legs where leg.role == .spare {
       spares.append(LegStart(slot: leg.slot, labelCopy: leg.label.copy))

@@ -60,6 +60,8 @@ public struct EngineStart: Sendable {
   public var resyncMinBytesPerSecond: UInt64
   /// 0: unlimited.
   public var resyncMaxBytesPerSecond: UInt64
+  /// Copying waits for a command, as when the label was written.
+  public var isResyncPaused = false
   /// Nothing at all is written, not even labels.
   public var isReadOnly = false
   /// How legs are chosen.

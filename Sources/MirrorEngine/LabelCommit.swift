@@ -96,6 +96,7 @@ extension Engine {
       layout: start.layout, logKind: start.logKind, isClean: membership.stagedClean,
       createdSeconds: start.createdSeconds,
       resyncMinBytesPerSecond: rate.min, resyncMaxBytesPerSecond: rate.max)
+    label.isResyncPaused = copier.isPaused
     if start.wallSeconds > 0 {
       let seconds = now.nanoseconds(since: startedAt) / Nanoseconds.second
       label.writtenSeconds = start.wallSeconds + seconds

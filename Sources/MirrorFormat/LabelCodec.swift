@@ -5,6 +5,7 @@ import Base
 extension Label {
   private static let magic = Array("nbdmirror label\n".utf8)
   private static let cleanFlag: UInt32 = 1
+  private static let pausedFlag: UInt32 = 2
   private static let writeMostlyFlag: UInt8 = 1
   private static let syncingFlag: UInt8 = 2
   private static let givenUpFlag: UInt8 = 4
@@ -32,7 +33,8 @@ extension Label {
     bytes.store(littleEndian: features.compatible & Features.known.compatible, at: 24)
     bytes.store(littleEndian: features.readOnlyCompatible, at: 28)
     bytes.store(littleEndian: features.incompatible, at: 32)
-    bytes.store(littleEndian: isClean ? Label.cleanFlag : 0, at: 36)
+    let clean = isClean ? Label.cleanFlag : 0
+    bytes.store(littleEndian: clean | (isResyncPaused ? Label.pausedFlag : 0), at: 36)
     bytes.store(littleEndian: sequence, at: 40)
     bytes.store(identifier: setId, at: 48)
     bytes.store(identifier: legId, at: 64)
@@ -123,6 +125,7 @@ extension Label {
       resyncMaxBytesPerSecond: bytes.littleEndianUInt64(at: 144),
       features: features)
     label.writtenSeconds = bytes.littleEndianUInt64(at: 152)
+    label.isResyncPaused = bytes.littleEndianUInt32(at: 36) & pausedFlag != 0
     return label
   }
 

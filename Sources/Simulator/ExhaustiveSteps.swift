@@ -87,7 +87,7 @@ final class ExhaustiveScript {
     case .readd(let leg): if !run.bringBack(LegSlot(leg)) { throw .notOffline }
     case .add: try run.addLeg()
     case .pauseCopies(let isPaused): run.engine.setCopierPaused(isPaused, now: now)
-    case .clearLatch: run.engine.clearFlushLatch(now: now)
+    case .clearLatch: run.engine.refreshOnlineLegs(now: now)
     case .run, .begin, .unsettled, .completions, .untilWriting, .idle, .converge, .stop, .restart,
       .fault, .heal:
       preconditionFailure("not a command of an administrator")
@@ -163,5 +163,15 @@ extension ExhaustiveRun {
       if leg.state == .online || !engine.isLabelSettled { return true }
     }
     return false
+  }
+}
+
+extension Engine {
+  /// What an administrator does when flushes fail: `leg refresh` of every leg that is online. A
+  /// refusal (the mirror stops, or is read-only) leaves things as they are.
+  mutating func refreshOnlineLegs(now: Instant) {
+    for leg in snapshot().legs where leg.state == .online {
+      do throws(CommandError) { try refresh(leg.slot, now: now) } catch { return }
+    }
   }
 }

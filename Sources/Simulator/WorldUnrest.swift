@@ -140,7 +140,7 @@ extension World {
   func clearLatch() {
     guard wasFlushLatched else { return }
     note(.command, "clear latch")
-    engine.clearFlushLatch(now: now)
+    engine.refreshOnlineLegs(now: now)
     wasFlushLatched = false
     look()
   }

@@ -29,6 +29,7 @@ extension MirrorAdapter {
       try command("the resync cannot be changed", nil) { (engine, now) throws(CommandError) in
         engine.setCopierPaused(isPaused, now: now)
       }
+      try waitUntilRecorded()
     }
   }
 
