@@ -86,8 +86,11 @@ public struct ControlClient: Sendable {
   }
 
   /// Begins anew with a leg whose disk was repaired.
-  public func refreshLeg(_ leg: String) throws(ControlClientError) -> LegStatus {
-    try decoded(send("POST", "/v1/legs/\(PercentEncoding.encode(leg))/refresh"))
+  public func refreshLeg(
+    _ leg: String, whole: Bool = false
+  ) throws(ControlClientError) -> LegStatus {
+    let target = "/v1/legs/\(PercentEncoding.encode(leg))/refresh"
+    return try decoded(send("POST", target, json: RefreshLegRequest(whole: whole)))
   }
 
   /// Changes a leg's options.

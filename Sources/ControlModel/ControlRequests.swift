@@ -72,6 +72,22 @@ public struct ReaddLegRequest: Codable, Equatable, Sendable {
   }
 }
 
+/// `POST /v1/legs/{leg}/refresh`; no body stands for `{}`.
+public struct RefreshLegRequest: Codable, Equatable, Sendable {
+  /// Copy everything to it again that another leg has.
+  public var whole: Bool
+
+  /// Asks for a new begin with a leg.
+  public init(whole: Bool = false) { self.whole = whole }
+
+  /// Decodes, refusing unknown members.
+  public init(from decoder: any Decoder) throws {
+    try decoder.refuseMembers(otherThan: ["whole"])
+    let container = try decoder.container(keyedBy: CodingKeys.self)
+    whole = try container.decodeIfPresent(Bool.self, forKey: .whole) ?? false
+  }
+}
+
 /// Requests without members: `fail`, `shutdown`. No body stands for `{}`.
 public struct EmptyRequest: Codable, Equatable, Sendable {
   /// The only value.

@@ -83,6 +83,9 @@ public struct LegStatus: Codable, Equatable, Sendable {
   public var writeMostly: Bool
   /// How the PV is opened; nil when it is not.
   public var cache: Cache?
+  /// Bytes at the end of the PV that the mirror has no use for, since the smallest PV decided its
+  /// size; nil when the PV is not open.
+  public var unusedBytes: UInt64?
   /// How long I/O takes on the leg.
   public var latency: Latency
 
@@ -91,7 +94,7 @@ public struct LegStatus: Codable, Equatable, Sendable {
     slot: Int, id: String, path: String, state: State, staleBytes: UInt64 = 0,
     readErrors: UInt64 = 0, writeErrors: UInt64 = 0, repairedBlocks: UInt64 = 0,
     replaces: Int? = nil, writeMostly: Bool = false, cache: Cache? = nil,
-    latency: Latency = Latency()
+    unusedBytes: UInt64? = nil, latency: Latency = Latency()
   ) {
     self.slot = slot
     self.id = id
@@ -104,6 +107,7 @@ public struct LegStatus: Codable, Equatable, Sendable {
     self.replaces = replaces
     self.writeMostly = writeMostly
     self.cache = cache
+    self.unusedBytes = unusedBytes
     self.latency = latency
   }
 
@@ -121,6 +125,7 @@ public struct LegStatus: Codable, Equatable, Sendable {
     try container.encode(replaces, forKey: .replaces)
     try container.encode(writeMostly, forKey: .writeMostly)
     try container.encode(cache, forKey: .cache)
+    try container.encode(unusedBytes, forKey: .unusedBytes)
     try container.encode(latency, forKey: .latency)
   }
 

@@ -34,7 +34,7 @@ public protocol MirrorController: FaultController {
 
   /// Begins anew with the leg in `slot`: brings it back if it is offline, else forgets its errors
   /// and a flush that failed.
-  func refreshLeg(_ slot: Int) throws(ControlError)
+  func refreshLeg(_ slot: Int, whole: Bool) throws(ControlError)
 
   /// Changes options of the leg in `slot`; what is nil stays.
   func setLeg(_ slot: Int, writeMostly: Bool?) throws(ControlError)

@@ -122,9 +122,9 @@ struct Responder: Sendable {
       try checkPath(request.path)
       return made(try controller.replaceLeg(try find(leg), path: request.path))
     case .refreshLeg(let leg):
-      _ = try decode(EmptyRequest.self, from: body)
+      let request = try decode(RefreshLegRequest.self, from: body)
       let slot = try find(leg)
-      try controller.refreshLeg(slot)
+      try controller.refreshLeg(slot, whole: request.whole)
       return answer(slot: slot)
     case .setLeg(let leg):
       let request = try ControlJSON.decode(SetLegRequest.self, from: body)

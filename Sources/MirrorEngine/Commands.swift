@@ -241,16 +241,22 @@ extension Engine {
   /// could not be read are tried again, and a flush that failed on it no longer fails the next
   /// ones. What it may have lost then is copied to it again from legs that have it; what it
   /// alone has cannot be.
-  public mutating func refresh(_ slot: LegSlot, now: Instant) throws(CommandError) {
+  ///
+  /// With `isWhole` everything that another leg has is copied to it again: its disk is no longer
+  /// trusted with anything. Refused if it alone has all there is.
+  public mutating func refresh(
+    _ slot: LegSlot, isWhole: Bool = false, now: Instant
+  ) throws(CommandError) {
     self.now = max(self.now, now)
     try requireWritable()
     try requireMember(slot)
     guard online.contains(slot) else { throw .notOnline }
+    if isWhole { try markAllOthersHave(slot) }
     legs[slot.index].readErrors = 0
     legs[slot.index].writeErrors = 0
     legs[slot.index].readErrorScore = 0
     if flushes.latchedLegs.contains(slot) {
-      markLost(by: slot)
+      if !isWhole { markLost(by: slot) }
       flushes.latchedLegs.remove(slot)
       flushes.isLatched = !flushes.latchedLegs.isEmpty
     }
@@ -259,33 +265,52 @@ extension Engine {
   }
 
   /// Where a write may not have been flushed the leg may have lost it: it is stale there if
-  /// another leg is good. With a log in memory one leg has to stay complete.
+  /// another leg is good.
   private mutating func markLost(by slot: LegSlot) {
-    let others = online.subtracting(LegSet(slot))
-    guard start.logKind == .disk || hasCompleteLeg(others) else { return }
-    let bit = UInt16(LegSet(slot).bits)
-    for region in 0..<map.layout.regionCount
-    where map.hasIntent(region) && !others.subtracting(map.stale(region)).isEmpty {
-      map.setBits(bit, in: region)
-      copier.invalidate(region, missedBy: LegSet(slot), mayDiffer: false)
+    let others = sources(insteadOf: slot)
+    guard !others.isEmpty else { return }
+    for region in 0..<map.layout.regionCount where map.hasIntent(region) {
+      markStale(slot, in: region, ifAnyIsGood: others)
     }
+    staleMarked(slot)
+  }
+
+  /// The leg is stale wherever another one is good.
+  private mutating func markAllOthersHave(_ slot: LegSlot) throws(CommandError) {
+    let others = sources(insteadOf: slot)
+    let written = (0..<map.layout.regionCount).filter { !map.isUnwritten($0) }
+    let isAlone = written.allSatisfy { others.subtracting(map.stale($0)).isEmpty }
+    guard !others.isEmpty, written.isEmpty || !isAlone else { throw .onlyGoodCopy }
+    for region in written {
+      markStale(slot, in: region, ifAnyIsGood: others)
+    }
+    staleMarked(slot)
+  }
+
+  /// The legs that can be copied from to this one. With a log in memory one leg has to stay complete,
+  /// and what a latched leg holds is in doubt itself.
+  private func sources(insteadOf slot: LegSlot) -> LegSet {
+    let others = online.subtracting(LegSet(slot)).subtracting(flushes.latchedLegs)
+    return start.logKind == .disk || hasCompleteLeg(others) ? others : .none
+  }
+
+  private mutating func markStale(_ slot: LegSlot, in region: Int, ifAnyIsGood others: LegSet) {
+    guard !others.subtracting(map.stale(region)).isEmpty else { return }
+    map.setBits(UInt16(LegSet(slot).bits), in: region)
+    copier.invalidate(region, missedBy: LegSet(slot), mayDiffer: false)
+  }
+
+  private mutating func staleMarked(_ slot: LegSlot) {
     log.wantsCommit = true
     if map.staleCounts[slot.index] > 0 { membership.needsCommit = true }
   }
 
-  /// Flushes may succeed again: the administrator knows that the last leg lost what it had not
-  /// flushed.
-  public mutating func clearFlushLatch(now: Instant) {
-    self.now = max(self.now, now)
-    flushes.isLatched = false
-    flushes.latchedLegs = .none
-  }
-
-  /// Stops or restarts copying; windows in flight end. The labels keep it over a restart.
+  /// Stops or restarts copying; windows in flight end. The next label keeps it, so a start goes on
+  /// as the last one ended; a read-only mirror copies nothing and records nothing.
   public mutating func setCopierPaused(_ isPaused: Bool, now: Instant) {
     self.now = max(self.now, now)
     guard isPaused != copier.isPaused else { return }
     copier.setPaused(isPaused, now: self.now)
-    if !start.isReadOnly { membership.needsCommit = true }
+    if !start.isReadOnly, stop == .running { membership.needsCommit = true }
   }
 }

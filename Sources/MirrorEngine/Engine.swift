@@ -115,6 +115,7 @@ public struct Engine: ~Copyable {
       sequences: start.pageSequences, copies: start.pageCopies, operations: operationCount)
     flushes = FlushRounds(operations: operationCount)
     copier = Copier(regions: start.layout.regionCount)
+    copier.setPaused(start.isResyncPaused, now: now)
     scrub = Scrub(regions: start.layout.regionCount)
     rate = RateControl(
       min: start.resyncMinBytesPerSecond, max: start.resyncMaxBytesPerSecond, now: now)
@@ -128,7 +129,6 @@ public struct Engine: ~Copyable {
     copier.ignoresMisses = start.removedBarrier == .copyVoidedByMiss
     map.trustsDurable = start.removedBarrier == .bitsInBothImages
     lock.isOpen = start.removedBarrier == .rangeLock
-    copier.setPaused(start.isResyncPaused, now: now)
     takeMembers()
     takeMap()
     lookWhomToAvoid()

@@ -60,7 +60,7 @@ public struct EngineStart: Sendable {
   public var resyncMinBytesPerSecond: UInt64
   /// 0: unlimited.
   public var resyncMaxBytesPerSecond: UInt64
-  /// Copying was stopped by command, by the label.
+  /// Copying waits for a command, as when the label was written.
   public var isResyncPaused = false
   /// Nothing at all is written, not even labels.
   public var isReadOnly = false

@@ -142,15 +142,17 @@ extension Engine {
       notInSync += map.range(of: region).count
     }
     let size = Double(start.layout.sizeBytes)
+    // A pause that an earlier start left keeps a resync from beginning: it is shown with nothing done.
+    let isHeld = copier.isPaused && copier.isWanted && !copier.isRunning
+    let bytesDone = isHeld ? 0 : copier.bytesDone
+    let isRunning = copier.isRunning || isHeld
     return MirrorSnapshot(
       legs: members, generation: membership.lineage.current, dirtyRegions: map.intentCount,
       unresolvedRegions: map.unresolved.count, unwrittenBytes: map.unwrittenBytes,
       syncPercent: 100 * (1 - Double(notInSync) / size),
-      isResyncRunning: copier.isRunning, isResyncPaused: copier.isPaused,
-      resyncBytesDone: copier.bytesDone,
-      resyncBytesTotal: copier.bytesDone
-        + (copier.isRunning ? bytesLeftToCopy() : copier.bytesNotDone),
-      resyncBytesZero: copier.bytesZero, resyncBytesPerSecond: copier.rate(now: now),
+      isResyncRunning: isRunning, isResyncPaused: copier.isPaused, resyncBytesDone: bytesDone,
+      resyncBytesTotal: bytesDone + (isRunning ? bytesLeftToCopy() : copier.bytesNotDone),
+      resyncBytesZero: isHeld ? 0 : copier.bytesZero, resyncBytesPerSecond: copier.rate(now: now),
       resyncMinBytesPerSecond: rate.min, resyncMaxBytesPerSecond: rate.max,
       unreadable: copier.unreadable.entries, unreadableCount: copier.unreadable.count,
       scrub: scrub.snapshot,

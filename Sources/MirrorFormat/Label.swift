@@ -9,7 +9,7 @@
 //        24      4  features, compatible
 //        28      4  features, read-only-compatible
 //        32      4  features, incompatible
-//        36      4  flags: bit 0 clean (stopped after a flush, no region has intent), bit 1 copying is paused
+//        36      4  flags: bit 0 clean (stopped after a flush, no region has intent), bit 1 resync paused
 //        40      8  sequence of this label on this PV
 //        48     16  set id
 //        64     16  leg id
@@ -93,7 +93,7 @@ public struct Label: Equatable, Sendable {
   public var resyncMinBytesPerSecond: UInt64
   /// Resync: what it never exceeds; 0 means unlimited.
   public var resyncMaxBytesPerSecond: UInt64
-  /// Copying was stopped by command, and stays so over a restart.
+  /// Copying was paused by command, and stays so at the next start.
   public var isResyncPaused = false
   /// Feature bits. Encoding drops compatible ones that this version does not know.
   public var features: Features

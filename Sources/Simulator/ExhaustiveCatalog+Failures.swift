@@ -136,7 +136,9 @@ extension ExhaustiveCatalog {
         steps: [.fail(0), .run(.write(0, 512)), .pauseCopies(false), .converge]),
       Scenario(
         name: "restart while a leg syncs", setup: missed + [.pauseCopies(true), .readd(1)],
-        steps: [.restart(ExhaustiveRestart()), .run(.write(0, 512)), .converge]),
+        steps: [
+          .restart(ExhaustiveRestart()), .run(.write(0, 512)), .pauseCopies(false), .converge,
+        ]),
     ]
   }
 

@@ -226,7 +226,7 @@ extension ExhaustiveRun {
         return
       }
       let snapshot = engine.snapshot()
-      if snapshot.isFlushLatched { engine.clearFlushLatch(now: state.now) }
+      if snapshot.isFlushLatched { engine.refreshOnlineLegs(now: state.now) }
       for leg in snapshot.legs where leg.state != .online && !leg.isJoining {
         bringBack(leg.slot)
       }

@@ -98,7 +98,7 @@ final class ExhaustiveScript {
     case .addSpare: try run.addLeg(isSpare: true)
     case .scrub: try run.startScrub()
     case .pauseCopies(let isPaused): run.engine.setCopierPaused(isPaused, now: now)
-    case .clearLatch: run.engine.clearFlushLatch(now: now)
+    case .clearLatch: run.engine.refreshOnlineLegs(now: now)
     case .run, .begin, .unsettled, .completions, .untilWriting, .idle, .second, .converge, .stop,
       .restart, .fault, .heal, .scrubbed, .damage, .badSector, .expectSound:
       preconditionFailure("not a command of an administrator")
@@ -176,5 +176,15 @@ extension ExhaustiveRun {
       if leg.state == .online || !engine.isLabelSettled { return true }
     }
     return false
+  }
+}
+
+extension Engine {
+  /// What an administrator does when flushes fail: `leg refresh` of every leg that is online. A
+  /// refusal (the mirror stops, or is read-only) leaves things as they are.
+  mutating func refreshOnlineLegs(now: Instant) {
+    for leg in snapshot().legs where leg.state == .online {
+      do throws(CommandError) { try refresh(leg.slot, now: now) } catch { return }
+    }
   }
 }

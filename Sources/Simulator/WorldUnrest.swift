@@ -201,7 +201,7 @@ extension World {
         if random.chance(1, in: 2) {
           try engine.setWriteMostly(leg, random.chance(1, in: 2), now: now)
         } else if !wasFlushLatched {
-          try engine.refresh(leg, now: now)
+          try engine.refresh(leg, isWhole: random.chance(1, in: 2), now: now)
         }
         note(.command, "leg set or refresh", leg: leg.index)
       default: bringBack(leg)
@@ -240,7 +240,7 @@ extension World {
   mutating func clearLatch() {
     guard wasFlushLatched else { return }
     note(.command, "clear latch")
-    engine.clearFlushLatch(now: now)
+    engine.refreshOnlineLegs(now: now)
     wasFlushLatched = false
     look()
   }

@@ -49,6 +49,8 @@ struct ExamineReport: Encodable, Equatable {
   var resyncMinBytesPerSecond: UInt64?
   /// 0: unlimited.
   var resyncMaxBytesPerSecond: UInt64?
+  /// Copying was paused by command.
+  var resyncPaused: Bool?
   var members: [MemberReport]?
 
   /// A PV of which nothing is known but why.
@@ -82,6 +84,7 @@ struct ExamineReport: Encodable, Equatable {
     validCopies = elected.isOtherCopyValid ? [0, 1] : [elected.copy]
     resyncMinBytesPerSecond = label.resyncMinBytesPerSecond
     resyncMaxBytesPerSecond = label.resyncMaxBytesPerSecond
+    resyncPaused = label.isResyncPaused
     members = label.members.enumerated().compactMap { index, member in
       guard member.state != .vacant else { return nil }
       return MemberReport(
@@ -125,6 +128,7 @@ struct ExamineReport: Encodable, Equatable {
     line("data", "at \(bytes(dataOffset))")
     line("generation", "\(generation ?? 0) (\(generationId ?? "-"))")
     line("stopped", clean == true ? "cleanly" : "not cleanly, or still running")
+    if resyncPaused == true { line("resync", "paused; 'nbdmirror resync resume' goes on") }
     line(
       "label",
       "sequence \(sequence ?? 0), \((validCopies ?? []).count) of 2 copies valid")

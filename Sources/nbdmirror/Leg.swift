@@ -96,7 +96,7 @@ struct LegAdd: ParsableCommand {
   func run() throws {
     let client = try mirror.client()
     let leg = try client.addLeg(path: LegPath.absolute(pv), spare: spare)
-    Terminal.write(LegPath.report(leg))
+    Terminal.write(LegPath.reportNew(leg))
   }
 }
 
@@ -118,7 +118,7 @@ struct LegReplace: ParsableCommand {
   func run() throws {
     let (client, leg) = try options.find()
     let path = LegPath.absolute(pv)
-    Terminal.write(LegPath.report(try client.replaceLeg(leg.id, path: path)))
+    Terminal.write(LegPath.reportNew(try client.replaceLeg(leg.id, path: path)))
   }
 }
 
@@ -129,14 +129,18 @@ struct LegRefresh: ParsableCommand {
     abstract: "Begin anew with a leg whose disk was repaired.",
     discussion: """
       An offline leg comes back as by readd. Of an online one the errors are forgotten, blocks that \
-      could not be read are tried again, and flushes that fail since one failed may succeed again.
+      could not be read are tried again, and flushes that fail since one failed may succeed again; \
+      what it may have lost is copied to it from the others.
       """)
 
   @OptionGroup var options: LegOptions
 
+  @Flag(help: "Copy everything to it again that another leg has.")
+  var whole = false
+
   func run() throws {
     let (client, leg) = try options.find()
-    Terminal.write(LegPath.report(try client.refreshLeg(leg.id)))
+    Terminal.write(LegPath.report(try client.refreshLeg(leg.id, whole: whole)))
   }
 }
 
@@ -190,6 +194,13 @@ enum LegPath {
     let replaces = leg.replaces.map { ", replaces leg \($0)" } ?? ""
     let writeMostly = leg.writeMostly ? ", write-mostly" : ""
     return "leg \(leg.slot): \(leg.state.rawValue)\(stale)\(replaces)\(writeMostly)\n"
+  }
+
+  /// What a command did that brought `leg` in: also what of its PV is of no use.
+  static func reportNew(_ leg: LegStatus) -> String {
+    guard let unused = leg.unusedBytes, unused > 0 else { return report(leg) }
+    return report(leg)
+      + "  \(unused) bytes at the end of \(Table.printable(leg.path)) stay unused\n"
   }
 
   private static func resolved(_ path: String) -> String? {

@@ -40,18 +40,18 @@ extension MirrorAdapter {
     }
   }
 
-  func refreshLeg(_ slot: Int) throws(ControlError) {
+  func refreshLeg(_ slot: Int, whole: Bool) throws(ControlError) {
     let slot = LegSlot(slot)
     try exclusively { () throws(ControlError) in
-      guard isOffline(slot) else {
-        try command("leg \(slot) cannot be refreshed", slot) {
-          (engine, now) throws(CommandError) in
-          try engine.refresh(slot, now: now)
-        }
-        try waitUntilRecorded()
-        return
+      if isOffline(slot) {
+        try readdKnown(slot, force: false)
+        guard whole else { return }
       }
-      try readdKnown(slot, force: false)
+      try command("leg \(slot) cannot be refreshed", slot) {
+        (engine, now) throws(CommandError) in
+        try engine.refresh(slot, isWhole: whole, now: now)
+      }
+      try waitUntilRecorded()
     }
   }
 

@@ -7,6 +7,7 @@
 import Base
 import Glibc
 import Legs
+import MirrorFormat
 import Server
 import Synchronization
 
@@ -57,6 +58,12 @@ final class LegFiles: Sendable {
 
   /// Whether the leg's file goes past the page cache; nil if it is not open.
   func isDirect(_ slot: LegSlot) -> Bool? { state.withLock { $0.files[slot.index]?.isDirect } }
+
+  /// Bytes at the end of the leg's PV that the mirror does not use; nil if it is not open.
+  func unusedBytes(of slot: LegSlot, layout: Layout) -> UInt64? {
+    // A PV that shrank under us is another trouble, and is told as such.
+    file(of: slot).map { $0.legBytes - min($0.legBytes, layout.pvBytes) }
+  }
 
   /// Waits until the slot has no file any more; false if it still has one after two seconds.
   func waitUntilFree(_ slot: LegSlot) -> Bool {

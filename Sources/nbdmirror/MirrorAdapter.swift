@@ -103,6 +103,7 @@ final class MirrorAdapter: MirrorController, MirrorObserver, Sendable {
       writeErrors: leg.writeErrors, repairedBlocks: leg.repairedBlocks,
       replaces: leg.replaces?.index, writeMostly: leg.isWriteMostly,
       cache: files.isDirect(leg.slot).map { $0 ? .direct : .buffered },
+      unusedBytes: files.unusedBytes(of: leg.slot, layout: facts.layout),
       latency: LegStatus.Latency(
         read: quantiles(of: leg.readLatency), write: quantiles(of: leg.writeLatency)))
   }

@@ -81,7 +81,20 @@ final class OpenMirror {
         "\(map.regionsWithoutSource) regions have no good copy on the legs that are here: "
           + "reads there fail")
     }
+    warnOfUnresolved(map)
     try attach(files)
+  }
+
+  /// A mirror that must not be written cannot be made equal, nor what a client reads be kept.
+  private func warnOfUnresolved(_ map: AssemblyMap) {
+    let online = plan.legs.count { $0?.role == .online }
+    guard plan.isReadOnly, online > 1 else { return }
+    let count = map.words.count { RegionWord(raw: $0).hasIntent }
+    guard count > 0 else { return }
+    Journal.write(
+      "warning: \(count) \(count == 1 ? "region was" : "regions were") not made equal on all legs "
+        + "since an unclean stop, and a read-only server cannot do it: a read there is answered by "
+        + "one leg, and a later start may find what another leg holds")
   }
 
   private static func readMaps(_ plan: AssemblyPlan, _ files: [PVFile]) -> AssemblyMap {

@@ -7,7 +7,7 @@ import ControlModel
 struct ResyncPause: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "pause",
-    abstract: "Stop copying until 'resync resume', over restarts too.")
+    abstract: "Stop copying until 'resync resume'; kept in the labels.")
 
   @OptionGroup var mirror: MirrorOptions
 

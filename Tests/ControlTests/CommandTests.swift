@@ -80,6 +80,7 @@ struct CommandTests {
     #expect(set == Outcome(status: 0, output: "leg 0: in-sync, write-mostly\n", error: ""))
     let off = try CommandTests.run(["leg", "set", "0", "--write-mostly", "off"] + control)
     #expect(off == Outcome(status: 0, output: "leg 0: in-sync\n", error: ""))
+    _ = try CommandTests.run(["leg", "refresh", "0", "--whole"] + control)
     let fresh = try CommandTests.run(["leg", "refresh", "/srv/a.img"] + control)
     #expect(fresh == Outcome(status: 0, output: "leg 0: in-sync\n", error: ""))
     let spare = try CommandTests.run(["leg", "add", "/srv/c", "--spare"] + control)
@@ -89,7 +90,8 @@ struct CommandTests {
       replaced == Outcome(status: 0, output: "leg 3: syncing, replaces leg 1\n", error: ""))
     #expect(
       server.mirror.calls == [
-        "set 0 true", "set 0 false", "refresh 0", "add /srv/c spare", "replace 1 /srv/d",
+        "set 0 true", "set 0 false", "refresh 0 whole", "refresh 0", "add /srv/c spare",
+        "replace 1 /srv/d",
       ])
     for wrong in [["set", "0"], ["set", "0", "--write-mostly", "yes"], ["replace", "0"]] {
       #expect(try CommandTests.run(["leg"] + wrong + control).status == 2)

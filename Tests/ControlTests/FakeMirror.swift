@@ -59,8 +59,8 @@ final class FakeMirror: MirrorController {
     return 3
   }
 
-  func refreshLeg(_ slot: Int) throws(ControlError) {
-    try command("refresh \(slot)") { $0.legs[slot].readErrors = 0 }
+  func refreshLeg(_ slot: Int, whole: Bool) throws(ControlError) {
+    try command("refresh \(slot)\(whole ? " whole" : "")") { $0.legs[slot].readErrors = 0 }
   }
 
   func setLeg(_ slot: Int, writeMostly: Bool?) throws(ControlError) {

@@ -43,10 +43,11 @@ struct SchemaTests {
     #expect(
       Set(leg.keys) == [
         "slot", "id", "path", "state", "staleBytes", "readErrors", "writeErrors",
-        "repairedBlocks", "replaces", "writeMostly", "cache", "latency",
+        "repairedBlocks", "replaces", "writeMostly", "cache", "unusedBytes", "latency",
       ])
     #expect(leg["replaces"] is NSNull)
     #expect(leg["cache"] is NSNull)
+    #expect(leg["unusedBytes"] is NSNull)
     let latency = try #require(leg["latency"] as? [String: Any])
     #expect(Set(latency.keys) == ["read", "write"])
     let read = try #require(latency["read"] as? [String: Any])

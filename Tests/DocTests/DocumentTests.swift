@@ -7,7 +7,7 @@ import Foundation
 import Testing
 
 /// The documents with blocks to run.
-private let documents = ["README.md"]
+private let documents = ["README.md", "docs/lvm.md"]
 
 /// The repository's root.
 private let root = URL(fileURLWithPath: #filePath).deletingLastPathComponent()

@@ -137,30 +137,5 @@ extension Interop {
         try await mirror.expectEqualLegsAfterStop()
       }
     }
-
-    @Test("a pause survives a restart, and copying goes on only when it is told to")
-    func pauses() async throws {
-      try await withMirror(size: "64M") { mirror in
-        try await mirror.serve()
-        try await mirror.mustAdmin(["leg", "fail", "1"])
-        try await libnbd(
-          mirror.uri, "connect().pwrite(random.Random(8).randbytes(16 * MiB), 8 * MiB)")
-        try await mirror.mustAdmin(["resync", "pause"])
-        try await mirror.mustAdmin(["leg", "readd", "1"])
-        try await mirror.stop()
-        try await mirror.serve()
-        let paused = try await mirror.status()
-        #expect(paused.resync.paused)
-        #expect(paused.state != .healthy)
-        #expect(paused.legs.contains { $0.staleBytes > 0 })
-        try await mirror.mustAdmin(["resync", "resume"])
-        try await mirror.mustAdmin(["resync", "wait"])
-        #expect(try await mirror.status().resync.paused == false)
-        try await mirror.stop()
-        try await mirror.serve()
-        #expect(try await mirror.status().resync.paused == false)
-        try await mirror.expectEqualLegsAfterStop()
-      }
-    }
   }
 }

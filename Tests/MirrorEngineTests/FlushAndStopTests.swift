@@ -64,7 +64,7 @@ struct FlushAndStopTests {
     let second = driver.submit(.flush)
     #expect(driver.replies[second] == 5)
     #expect(driver.open.isEmpty, "it is never retried")
-    driver.engine.clearFlushLatch(now: driver.now)
+    try driver.engine.refresh(LegSlot(0), now: driver.now)
     let third = driver.submit(.flush)
     driver.runToRest()
     #expect(driver.replies[third] == 0)

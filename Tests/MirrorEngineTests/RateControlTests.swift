@@ -145,6 +145,33 @@ struct RateControlTests {
     #expect(busy.count { $0.count == 1 << 20 } == 3, "the client is gone: all jobs")
   }
 
+  @Test("a pause stands in the next label, and the next start is paused until it is resumed")
+  func pause() throws {
+    var (driver, pvs) = try LabelledPVs.opened(legs: 2)
+    #expect(pvs.labels[0]?.isResyncPaused == false)
+    driver.engine.setCopierPaused(true, now: driver.now)
+    driver.drain()
+    #expect(!driver.isLabelSettled)
+    try pvs.runToRest(driver)
+    #expect(driver.isLabelSettled)
+    #expect(pvs.labels[0]?.isResyncPaused == true && pvs.labels[1]?.isResyncPaused == true)
+    // Region 3 is stale on leg 1.
+    let next = EngineDriver(
+      plan: try pvs.plan([0, 1]).get(), words: [0, 0, 0, 2, 0, 0, 0, 0])
+    next.runToRest()
+    next.pass(seconds: 60)
+    next.runToRest()
+    let held = next.engine.snapshot()
+    #expect(held.isResyncPaused && held.isResyncRunning && held.resyncBytesDone == 0)
+    #expect(held.resyncBytesTotal == 1 << 20)
+    #expect(next.leg(1)?.staleBytes == 1 << 20, "nothing was copied")
+    next.engine.setCopierPaused(false, now: next.now)
+    next.drain()
+    #expect(try next.openLabel(on: 0)?.isResyncPaused == false)
+    next.runToRest()
+    #expect(next.leg(1)?.staleBytes == 0)
+  }
+
   @Test("limits hold at once, stand in the next label, and are refused upside down")
   func limits() throws {
     let driver = try EngineDriver.opened()

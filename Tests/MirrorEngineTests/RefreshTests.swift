@@ -79,4 +79,57 @@ struct RefreshTests {
     driver.runToRest()
     #expect(driver.leg(0)?.staleBytes == 0 && driver.leg(1)?.staleBytes == 0)
   }
+
+  @Test("a whole refresh copies everything that another leg has, and reads go elsewhere meanwhile")
+  func whole() throws {
+    // Leg 0 alone has regions 1 and 5.
+    let driver = try LegTests.degraded()
+    driver.engine.setCopierPaused(true, now: driver.now)
+    try driver.engine.readd(LegTests.returning(driver, 1), to: LegSlot(1), now: driver.now)
+    driver.runToRest()
+    driver.drain()
+    driver.runToRest()
+    #expect(driver.leg(1)?.staleBytes == 2 << 20)
+    try driver.engine.refresh(LegSlot(0), isWhole: true, now: driver.now)
+    driver.drain()
+    #expect(driver.leg(0)?.staleBytes == 6 << 20, "all but what it alone has")
+    for region in UInt64(0)..<8 {
+      _ = driver.submit(.read, region << 20, 4096)
+      let isAlone = region == 1 || region == 5
+      let reads = driver.open.map(\.io).filter { $0.kind == .read }
+      #expect(reads.map(\.leg.index) == [isAlone ? 0 : 1], "region \(region)")
+      driver.completeAll { $0.kind == .read }
+    }
+    driver.runToRest()
+    driver.engine.setCopierPaused(false, now: driver.now)
+    driver.drain()
+    driver.runToRest()
+    #expect(driver.leg(0)?.staleBytes == 0 && driver.leg(1)?.staleBytes == 0)
+    #expect(driver.engine.snapshot().resyncBytesDone == 8 << 20)
+  }
+
+  @Test("a whole refresh is refused where no other leg can be copied from")
+  func wholeRefused() throws {
+    let alone = try EngineDriver.opened(legs: 1)
+    #expect(throws: CommandError.onlyGoodCopy) {
+      try alone.engine.refresh(LegSlot(0), isWhole: true, now: alone.now)
+    }
+    #expect(alone.leg(0)?.staleBytes == 0)
+    // The only other leg had a failed flush: what it holds is in doubt.
+    let driver = try LegTests.degraded()
+    driver.engine.setCopierPaused(true, now: driver.now)
+    try driver.engine.readd(LegTests.returning(driver, 1), to: LegSlot(1), now: driver.now)
+    driver.drain()
+    driver.runToRest()
+    _ = driver.submit(.write, 7 << 20, 4096)
+    driver.runToRest()
+    _ = driver.submit(.flush)
+    driver.complete(error: 5) { $0.kind == .flush && $0.leg.index == 0 }
+    driver.runToRest()
+    #expect(driver.engine.snapshot().isFlushLatched)
+    #expect(throws: CommandError.onlyGoodCopy) {
+      try driver.engine.refresh(LegSlot(1), isWhole: true, now: driver.now)
+    }
+    #expect(driver.leg(1)?.staleBytes == 2 << 20)
+  }
 }

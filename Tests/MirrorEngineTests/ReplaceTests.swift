@@ -89,7 +89,7 @@ struct ReplaceTests {
     let driver = EngineDriver(plan: plan, words: Array(repeating: 1 << UInt16(new), count: 8))
     #expect(driver.leg(new)?.replaces == LegSlot(0))
     var later = pvs
-    try settle(driver, &later)
+    try resume(driver, &later)
     #expect(driver.leg(0)?.state == .removed && driver.leg(new)?.staleBytes == 0)
   }
 

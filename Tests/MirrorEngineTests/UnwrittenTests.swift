@@ -217,7 +217,7 @@ struct UnwrittenTests {
     #expect(driver.replies[write] == Errno.eio && unwrittenBytes(driver) == 8 * mebi)
     let second = driver.submit(.write, 0, 4096)
     #expect(driver.replies[second] == Errno.eio && driver.open.isEmpty)
-    driver.engine.clearFlushLatch(now: driver.now)
+    try driver.engine.refresh(LegSlot(0), now: driver.now)
     let third = driver.submit(.write, 0, 4096)
     driver.runToRest()
     #expect(driver.replies[third] == 0)

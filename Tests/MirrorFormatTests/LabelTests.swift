@@ -26,7 +26,7 @@ struct LabelTests {
       offeredId: Identifier(high: 0x1112_1314_1516_1718, low: 0x191a_1b1c_1d1e_1f20))
     members[3] = Member(
       legId: Identifier(high: 8, low: 8), state: .online, replaces: LegSlot(2))
-    let label = Label(
+    var label = Label(
       sequence: 0x1122, setId: Identifier(high: 0xa1a2_a3a4_a5a6_a7a8, low: 1), name: "golden",
       legId: Identifier(high: 2, low: 3), slot: LegSlot(5),
       lineage: Lineage(
@@ -55,6 +55,14 @@ struct LabelTests {
     #expect(Array(bytes[1056..<1072]) == Array(0x11...0x20))
     #expect(bytes[704] == 6 && Array(bytes[706..<712]) == Array("golden".utf8))
     #expect((bytes[961..<1056] + bytes[1072..<4092]).allSatisfy { $0 == 0 })
+    // A version that knew no pause wrote just these bytes; only the flag tells them apart.
+    #expect(!(try Samples.decode(bytes).get().isResyncPaused))
+    label.isResyncPaused = true
+    let paused = Samples.bytes(label)
+    #expect(paused[36] == 3 && paused[37] == 0)
+    let isSame = (0..<4092).allSatisfy { $0 == 36 || paused[$0] == bytes[$0] }
+    #expect(isSame, "nothing else moved")
+    #expect(try Samples.decode(paused).get() == label)
   }
 
   @Test("is refused if a member is in the place of itself, of nobody, or of one that is taken")

@@ -41,6 +41,7 @@ enum Samples {
         compatible: 0, readOnlyCompatible: UInt32(truncatingIfNeeded: random.next()),
         incompatible: 0))
     label.writtenSeconds = random.next()
+    label.isResyncPaused = random.chance(1, in: 2)
     return label
   }
 
