@@ -21,6 +21,9 @@
 //     nobody reads what the legs hold there, the word is nothing but the bit: no leg is stale, none
 //     differs. An image without the bit is true as well; of two that are equally new it wins. On
 //     a lost page the bit is lost: its regions are compared like all others of rule 3.
+//  9. If the label lists one leg online, and as complete, that leg is stale nowhere: the last good
+//     copy stays, and everybody else is offline. An uncertain page that says otherwise is from
+//     before the leg got its last data (it replaced another one, say, and the newest copy rotted).
 
 import Base
 import MirrorFormat
@@ -139,6 +142,16 @@ public struct AssemblyMap: Equatable, Sendable {
       if plan.logKind == .core { words[region] &= RegionWord.unwritten }
       words[region] |= doubt
     }
+    if plan.logKind == .disk { trustLoneLeg(range, plan) }
+  }
+
+  /// Rule 9, for the regions `range` of an uncertain page.
+  private mutating func trustLoneLeg(_ range: Range<Int>, _ plan: AssemblyPlan) {
+    let listed = plan.members.indices.filter { plan.members[$0].state == .online }
+    guard listed.count == 1, plan.online.contains(LegSlot(listed[0])),
+      !plan.members[listed[0]].isSyncing
+    else { return }
+    for region in range { words[region] &= ~(1 << UInt16(listed[0])) }
   }
 
   /// Two words of one region, of which one is right: what is safe in both cases.

@@ -60,12 +60,13 @@ extension ExhaustiveCatalog {
 
   static var unwritten: [ExhaustiveScenario] {
     func first(
-      _ name: String, legCount: Int = 2, blockBytes: UInt32 = 512, logKind: LogKind = .disk,
-      setup: [ExhaustiveStep] = [], _ steps: [ExhaustiveStep]
+      _ name: String, legCount: Int = 2, blockBytes: UInt32 = 512, regions: UInt64 = 2,
+      logKind: LogKind = .disk, setup: [ExhaustiveStep] = [], _ steps: [ExhaustiveStep]
     ) -> ExhaustiveScenario {
       Scenario(
-        name: "unwritten: " + name, legCount: legCount, blockBytes: blockBytes, logKind: logKind,
-        startsUnwritten: true, setup: setup, steps: steps)
+        name: "unwritten: " + name, legCount: legCount, blockBytes: blockBytes,
+        sizeBytes: regions * r1, logKind: logKind, startsUnwritten: true, setup: setup, steps: steps
+      )
     }
     return [
       first("write", [.run(.write(0, 512))]),
@@ -99,7 +100,7 @@ extension ExhaustiveCatalog {
       first(
         "restart, write", setup: [.begin(.write(0, 512)), .untilWriting],
         [.restart(ExhaustiveRestart(landed: leg1)), .run(.write(512, 512))]),
-      first("three legs", legCount: 3, [.run(.write(0, 512))]),
+      first("three legs", legCount: 3, regions: 1, [.run(.write(0, 512))]),
       first("core", logKind: .core, [.run(.write(0, 512)), .run(.flush)]),
       first("stop", setup: [.run(.write(0, 512))], [.stop]),
     ]

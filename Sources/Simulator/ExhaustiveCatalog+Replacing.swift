@@ -20,6 +20,9 @@ extension ExhaustiveCatalog {
         name: "replace the first leg", setup: written + [.run(.flush), .idle],
         steps: [.replace(0), .converge]),
       Scenario(
+        name: "replace the only leg", legCount: 1, setup: written,
+        steps: [.replace(0), .converge]),
+      Scenario(
         name: "replace a leg that is offline", setup: [.fail(1)] + written,
         steps: [.replace(1), .converge]),
       Scenario(
@@ -80,7 +83,7 @@ extension ExhaustiveCatalog {
       Scenario(
         name: "a spare takes over after a failed write", setup: ready,
         steps: [
-          fault(1, .dataWrite, remains: .firstSector), .run(.write(512, 1024)), .second, .converge,
+          fault(1, .dataWrite, remains: .firstSector), .run(.write(512, 512)), .second, .converge,
         ]),
       Scenario(
         name: "a spare takes over, write before it is copied",

@@ -86,6 +86,21 @@ struct AssemblyMapTests {
     #expect(map.pagesToRewrite == [0])
   }
 
+  @Test("an uncertain page does not call the only online leg stale, unless its label does")
+  func loneLeg() throws {
+    var mirror = try TestMirror(legs: 2)
+    mirror.lose([1], seenBy: 0, to: [0])
+    let old = mirror.map(word: 1, invalidNewest: [0])
+    let map = try elect(mirror, [0], maps: [0: old])
+    #expect(map.words[..<2032].allSatisfy { $0 == intent | 2 })
+    // A certain page is believed.
+    #expect(map.words[2032...].allSatisfy { $0 == 1 })
+    // Of two that the label lists one is absent: that one may be good.
+    let pair = try TestMirror(legs: 2)
+    let degraded = try elect(pair, [0], maps: [0: old], degraded: true)
+    #expect(degraded.words[..<2032].allSatisfy { $0 & 1 == 1 })
+  }
+
   @Test(
     "the newest image decides what is unwritten; pages of which an older copy says so are named")
   func unwrittenByNewest() throws {
