@@ -2,11 +2,12 @@
 
 import ArgumentParser
 import Glibc
+import MirrorEngine
 import Simulator
 
 enum ExhaustiveCommand {
   /// Runs one scenario, or `all`.
-  static func run(_ name: String, at place: String?) throws {
+  static func run(_ name: String, at place: String?, removing barrier: Barrier?) throws {
     let names = name == "all" ? Exhaustive.names : Exhaustive.names.filter { $0 == name }
     guard !names.isEmpty else {
       throw ValidationError(
@@ -20,7 +21,7 @@ enum ExhaustiveCommand {
     print("     I/O   events   states   starts  refused  scenario")
     for name in names {
       // Should the engine trap, the line after the last one is this scenario's.
-      guard let result = Exhaustive.run(name, path: path) else { continue }
+      guard let result = Exhaustive.run(name, removing: barrier, path: path) else { continue }
       total.add(result.counts)
       print(line(result.counts, name))
       // All streams: a trap would lose what is buffered.

@@ -47,7 +47,7 @@ struct Simulate: ParsableCommand {
 
   func run() throws {
     if let exhaustive {
-      try ExhaustiveCommand.run(exhaustive, at: at)
+      try ExhaustiveCommand.run(exhaustive, at: at, removing: try barrier())
       return
     }
     if remove == "list" {

@@ -1,6 +1,8 @@
 // Goal: a crash at any event of a short scenario, with any disk that it may leave, breaks no
 // promise; and these runs can tell. Method: every scenario with a sample of its crashes (all of them:
-// `nbdmirror-sim --exhaustive all`), and barriers taken away one at a time.
+// `nbdmirror-sim --exhaustive all`), and barriers taken away one at a time, outside of the engine
+// and in it.
+import MirrorEngine
 import Simulator
 import Testing
 
@@ -16,9 +18,9 @@ struct ExhaustiveTests {
     #expect((result?.counts.starts ?? 0) > 3)
   }
 
-  @Test("is run in at least a hundred scenarios, each with a name of its own")
+  @Test("is run in at least two hundred scenarios, each with a name of its own")
   func names() {
-    #expect(Exhaustive.names.count >= 100)
+    #expect(Exhaustive.names.count >= 200)
     #expect(Set(Exhaustive.names).count == Exhaustive.names.count)
   }
 
@@ -54,5 +56,25 @@ struct ExhaustiveTests {
     }
     print("\(mutation): \(found.first ?? "not found")")
     #expect(!found.isEmpty, "no scenario shows that \(mutation) is missing")
+  }
+
+  @Test(
+    "is found out when the engine lacks a barrier of replacing, scrubs, first writes or repairs",
+    arguments: [
+      (Barrier.flushBeforeStaleIsCleared, "replace a leg"),
+      (.copyUnderLock, "replace, write and read while it is copied"),
+      (.mapBeforeLabel, "a spare takes over"),
+      (.outvotedIsNoSource, "scrub: leg 0 is right"),
+      (.outvotedIsNoSource, "scrub: two of three are right"),
+      (.flushBeforeStaleIsCleared, "scrub: leg 0 is right"),
+      (.zeroesBeforeFirstWrite, "unwritten: write a part of a sector"),
+      (.alternatePageCopies, "unwritten: write"),
+      (.rangeLock, "bad block: a write while it is repaired"),
+    ])
+  func barriers(barrier: Barrier, name: String) {
+    // Without it there is no violation: `scenarios` has seen that.
+    let violation = Exhaustive.run(name, removing: barrier)?.violation
+    print("\(barrier), \(name): \(violation?.text ?? "not found")")
+    #expect(violation != nil, "\(name) does not show that \(barrier) is missing")
   }
 }
