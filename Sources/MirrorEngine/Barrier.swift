@@ -74,8 +74,6 @@ public enum Barrier: UInt8, CaseIterable, Sendable {
   case zeroesBeforeFirstWrite
   /// A spare gets only labels whose table lists it.
   case labelsThatListTheSpare
-  /// Where a write failed, legs differ that are stale in memory only, too.
-  case failuresByTheLog
   /// A scrub does not copy from a leg that was outvoted.
   case outvotedIsNoSource
 }

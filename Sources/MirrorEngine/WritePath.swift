@@ -231,9 +231,7 @@ extension Engine {
       let hasLeft = !membership.recordedOnline.subtracting(online).isEmpty
       for region in map.regions(of: operations[index].chunk) {
         copier.invalidate(region, missedBy: .none, mayDiffer: true)
-        let stale =
-          keeps(.failuresByTheLog) ? recordedStale(in: map.range(of: region)) : map.stale(region)
-        let readable = online.subtracting(stale)
+        let readable = online.subtracting(recordedStale(in: map.range(of: region)))
         if map.hasIntent(region), readable.count > 1 || hasLeft { map.markUnresolved(region) }
       }
     }

@@ -56,9 +56,6 @@ public struct Hunt: Sendable {
     case .freshBuffer: return Reduction(with: [.hangs], without: quiet)
     case .labelsThatListTheSpare:
       return Reduction(with: [.commands, .crashes], without: quiet)
-    case .failuresByTheLog:
-      return Reduction(
-        with: [.noSpace, .errors, .crashes, .powerLosses], without: quiet, logKind: .disk)
     default: return Reduction()
     }
   }
