@@ -43,13 +43,22 @@ swift format lint --strict -r "${dirs[@]}" Package.swift
 say "build, debug, with tests"
 swift build --build-tests </dev/null
 
+release=(-c release --static-swift-stdlib)
 if [[ -z ${NBDMIRROR_BIN:-} ]]; then
   say "build, release, Swift library linked statically"
-  release=(-c release --static-swift-stdlib)
   swift build "${release[@]}" --product nbdmirror </dev/null
   NBDMIRROR_BIN=$(swift build "${release[@]}" --show-bin-path)/nbdmirror
 fi
 export NBDMIRROR_BIN
+
+# Who asks for some of the tests does not want to wait for this.
+if (($# == 0)); then
+  say "simulate: fresh seeds for 90 s, then without each barrier of the engine in turn"
+  swift build "${release[@]}" --product nbdmirror-sim </dev/null
+  simulator=$(swift build "${release[@]}" --show-bin-path)/nbdmirror-sim
+  "$simulator" --minutes 1.5
+  "$simulator" --barriers
+fi
 
 say "test"
 swift test --skip-build "$@" </dev/null

@@ -22,11 +22,11 @@ public struct Hunt: Sendable {
   /// A barrier that is not missed by then is useless, or the simulator has a hole.
   public let seedsMax: UInt64
 
-  /// The hunt for `barrier`.
-  public init(_ barrier: Barrier) {
+  /// The hunt for `barrier`, over so many seeds at most.
+  public init(_ barrier: Barrier, seedsMax: UInt64 = 3000) {
     self.barrier = barrier
     reduction = Hunt.reduction(barrier)
-    seedsMax = 3000
+    self.seedsMax = seedsMax
   }
 
   private static func reduction(_ barrier: Barrier) -> Reduction {
