@@ -211,10 +211,13 @@ extension World {
     return AssemblyMap.elect(plan: plan, maps: maps)
   }
 
-  /// Whether by this plan some region would be good on no leg, present or not.
+  /// Whether by this plan some region would be good on no leg, present or not; or could be after one
+  /// more fault: a crash that tears the page which is written again because its other copy rotted.
   private func isLosing(_ plan: AssemblyPlan) -> Bool {
+    let map = elect(plan)
+    if map.uncertainPages > 0 || map.lostPages > 0 { return true }
     let everybody = UInt16(plan.configured.bits)
-    for word in elect(plan).words where word & everybody == everybody { return true }
+    for word in map.words where word & everybody == everybody { return true }
     return false
   }
 
