@@ -196,6 +196,8 @@ extension World {
     else { return nil }
     // A page that has rotted on the legs that are there may be whole on the absent ones.
     guard !scenario.has(.rot) || absent.isEmpty || !isLosing(plan) else { return nil }
+    // The newest label may stand on a spare only: it has no data to be missed.
+    guard !absent.isEmpty else { return plan }
     var holders = plan.online
     while let slot = holders.popFirst() {
       if plan.legs[slot.index]?.label.label.lineage.current == all.lineage.current { return plan }
