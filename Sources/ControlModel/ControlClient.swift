@@ -67,6 +67,16 @@ public struct ControlClient: Sendable {
     try decoded(send("GET", "/v1/legs"))
   }
 
+  /// The clients' connections.
+  public func connections() throws(ControlClientError) -> [ConnectionStatus] {
+    try decoded(send("GET", "/v1/connections"))
+  }
+
+  /// The region map at a glance.
+  public func regions() throws(ControlClientError) -> RegionMapStatus {
+    try decoded(send("GET", "/v1/regions"))
+  }
+
   /// The running resync, else the last one.
   public func resync() throws(ControlClientError) -> ResyncReport {
     try decoded(send("GET", "/v1/resync"))

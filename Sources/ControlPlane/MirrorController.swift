@@ -14,6 +14,12 @@ public protocol MirrorController: FaultController {
   /// How the mirror is now. The legs are the configured ones, in the order of their slots.
   func status() -> MirrorStatus
 
+  /// The clients' connections, by number. Like `status`: from any thread, and quickly.
+  func connections() -> [ConnectionStatus]
+
+  /// The region map at a glance. Like `status`: from any thread, and quickly.
+  func regions() -> RegionMapStatus
+
   /// Takes the leg in `slot` offline as failed.
   func failLeg(_ slot: Int) throws(ControlError)
 

@@ -95,6 +95,8 @@ struct Responder: Sendable {
     switch route {
     case .mirror: return Response(json: controller.status())
     case .legs: return Response(json: controller.status().legs)
+    case .connections: return Response(json: controller.connections())
+    case .regions: return Response(json: controller.regions())
     case .resync: return Response(json: controller.resync())
     case .changeResync:
       let request = try ControlJSON.decode(ResyncRequest.self, from: body)

@@ -2,6 +2,8 @@
 //
 //   GET    /v1/mirror                      MirrorStatus
 //   GET    /v1/legs                        [LegStatus]
+//   GET    /v1/connections                 [ConnectionStatus]
+//   GET    /v1/regions                     RegionMapStatus
 //   GET    /v1/resync                      ResyncReport
 //   PATCH  /v1/resync                      ResyncRequest -> 200 ResyncReport
 //   GET    /v1/scrub                       ScrubReport
@@ -28,6 +30,8 @@ import ControlModel
 enum Route: Equatable {
   case mirror
   case legs
+  case connections
+  case regions
   case resync
   case changeResync
   case scrub
@@ -58,7 +62,9 @@ enum Route: Equatable {
   /// Whether commands must run one after the other.
   var isCommand: Bool {
     switch self {
-    case .mirror, .legs, .resync, .scrub, .shutdown, .fault, .events, .metrics: false
+    case .mirror, .legs, .connections, .regions, .resync, .scrub, .shutdown, .fault, .events,
+      .metrics:
+      false
     case .addLeg, .failLeg, .readdLeg, .removeLeg, .replaceLeg, .refreshLeg, .setLeg: true
     case .changeResync, .startScrub, .stopScrub: true
     }
@@ -86,6 +92,8 @@ enum Route: Equatable {
     guard segments.count >= 2, segments[0] == "v1" else { return [] }
     switch (segments[1], segments.count) {
     case ("mirror", 2): return [("GET", .mirror)]
+    case ("connections", 2): return [("GET", .connections)]
+    case ("regions", 2): return [("GET", .regions)]
     case ("resync", 2): return [("GET", .resync), ("PATCH", .changeResync)]
     case ("scrub", 2):
       return [("GET", .scrub), ("POST", .startScrub), ("DELETE", .stopScrub)]

@@ -108,6 +108,33 @@ final class MirrorAdapter: MirrorController, MirrorObserver, Sendable {
         read: quantiles(of: leg.readLatency), write: quantiles(of: leg.writeLatency)))
   }
 
+  func connections() -> [ConnectionStatus] {
+    server.connections().map { info in
+      ConnectionStatus(
+        number: info.number, transport: info.isTCP ? .tcp : .unix,
+        phase: info.isTransmitting ? .transmission : .handshake, reactor: info.reactor,
+        structuredReplies: info.isStructured, requestsInFlight: info.requestsInFlight,
+        requests: info.requests, readBytes: info.readBytes, writtenBytes: info.writtenBytes)
+    }.sorted { $0.number < $1.number }
+  }
+
+  func regions() -> RegionMapStatus {
+    let (marks, share) = server.withEngine {
+      $0.regionMarks(countMax: RegionMapStatus.cellsMax)
+    }
+    let map = marks.map { mark in
+      switch mark {
+      case .unwritten: "_"
+      case .clean: "."
+      case .dirty: "w"
+      case .unresolved: "?"
+      case .stale: "S"
+      }
+    }
+    return RegionMapStatus(
+      regions: facts.layout.regionCount, regionsPerCell: share, map: map.joined())
+  }
+
   private func quantiles(of histogram: LatencyHistogram) -> LegStatus.Quantiles {
     LegStatus.Quantiles(
       p50Microseconds: histogram.quantileMicroseconds(percent: 50),

@@ -13,7 +13,10 @@ struct NBDMirror: AsyncParsableCommand {
     commandName: "nbdmirror",
     abstract: "Export one block device that is mirrored over several legs.",
     subcommands: [
-      Create.self, Serve.self, Examine.self, Explain.self, Status.self, ListLegs.self, Leg.self,
+      Create.self, Serve.self, Examine.self, Explain.self, Status.self, ListLegs.self,
+      ListConnections.self,
+      Watch.self,
+      Leg.self,
       Resync.self, Scrub.self, FaultVerbs.self, Events.self, Metrics.self,
       Stop.self,
     ])

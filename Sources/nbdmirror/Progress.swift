@@ -87,6 +87,14 @@ enum Terminal {
     return result == 0 && size.ws_col >= 20 ? Int(size.ws_col) : 80
   }
 
+  /// Lines of the terminal; 24 where there is none.
+  static var height: Int {
+    var size = winsize()
+    // The kernel fills a plain struct.
+    let result = unsafe ioctl(STDOUT_FILENO, UInt(TIOCGWINSZ), &size)
+    return result == 0 && size.ws_row >= 5 ? Int(size.ws_row) : 24
+  }
+
   /// Writes `text` to the standard output at once; a reader that is gone gets no more.
   static func write(_ text: String) {
     var rest = Array(text.utf8)[...]

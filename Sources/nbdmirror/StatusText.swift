@@ -92,7 +92,7 @@ enum StatusText {
     return sentences
   }
 
-  private static func advice(_ leg: LegStatus) -> String? {
+  static func advice(_ leg: LegStatus) -> String? {
     let slot = leg.slot
     switch leg.state {
     case .failed:

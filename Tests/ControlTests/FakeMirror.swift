@@ -31,6 +31,18 @@ final class FakeMirror: MirrorController {
     }
   }
 
+  func connections() -> [ConnectionStatus] {
+    [
+      ConnectionStatus(
+        number: 7, transport: .tcp, phase: .transmission, reactor: 1, structuredReplies: true,
+        requestsInFlight: 3, requests: 40, readBytes: 1 << 20, writtenBytes: 4096)
+    ]
+  }
+
+  func regions() -> RegionMapStatus {
+    RegionMapStatus(regions: 6, regionsPerCell: 1, map: "_.w?S.")
+  }
+
   func failLeg(_ slot: Int) throws(ControlError) {
     try command("fail \(slot)") { $0.legs[slot].state = .failed }
   }

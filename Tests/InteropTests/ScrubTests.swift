@@ -137,5 +137,35 @@ extension Interop {
         try await mirror.expectEqualLegsAfterStop()
       }
     }
+
+    @Test("connections and watch show who is there and what goes on")
+    func watching() async throws {
+      try await withMirror(size: "64M") { mirror in
+        try await mirror.serve()
+        #expect(try await mirror.admin(["connections"]).output == "no client is connected\n")
+        let load = try BackgroundProcess(
+          [
+            "fio", "--name=load", "--ioengine=nbd", "--uri=\(mirror.uri)", "--rw=randwrite",
+            "--bs=4k", "--size=8m", "--time_based", "--runtime=6",
+          ], directory: mirror.directory)
+        defer { load.end() }
+        try await eventually("the client writes", within: 20) {
+          let shown = try await mirror.admin(["connections", "--json"])
+          return shown.output.contains("\"phase\" : \"transmission\"")
+            && !shown.output.contains("\"writtenBytes\" : 0")
+        }
+        let watched = try await mirror.admin(["watch", "--count", "2", "--interval", "0.5"])
+        #expect(watched.status == 0, "\(watched)")
+        let lines = watched.output.split(separator: "\n")
+        #expect(lines.count == 2)
+        #expect(lines.allSatisfy { $0.hasPrefix("lab  healthy  100.00%  0:in-sync 1:in-sync") })
+        #expect(!watched.output.contains("\u{1b}"), "no terminal, no escapes")
+        let map = try await must([
+          "curl", "-s", "--unix-socket", mirror.control, "http://localhost/v1/regions",
+        ])
+        #expect(map.output.contains("w"), "\(map.output)")
+        _ = try await load.wait(seconds: 60)
+      }
+    }
   }
 }
