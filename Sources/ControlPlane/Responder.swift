@@ -155,6 +155,7 @@ struct Responder: Sendable {
     case .fault(let route): return try perform(route, body: body)
     case .metrics:
       return Response(text: controller.metrics(), type: "text/plain; version=0.0.4; charset=utf-8")
+    case .description: return Response(text: OpenAPI.yaml, type: "application/yaml")
     case .events: return Response(json: controller.events.events(after: 0))
     }
   }

@@ -19,6 +19,7 @@
 //   POST   /v1/shutdown                    -> 202
 //   GET    /v1/events                      server-sent events, or [EventRecord]: see EventStream
 //   GET    /metrics                        Prometheus' text format
+//   GET    /openapi.yaml                   this interface, as OpenAPI 3.1
 //   /v1/faults, /v1/power-cut              see FaultRoutes
 //
 // {leg} is a slot number, a leg id, or the percent-encoded path of the PV. HEAD is answered as GET
@@ -48,6 +49,7 @@ enum Route: Equatable {
   case fault(FaultRoute)
   case events
   case metrics
+  case description
 
   /// Why there is no such operation.
   enum Refusal: Error, Equatable {
@@ -63,7 +65,7 @@ enum Route: Equatable {
   var isCommand: Bool {
     switch self {
     case .mirror, .legs, .connections, .regions, .resync, .scrub, .shutdown, .fault, .events,
-      .metrics:
+      .metrics, .description:
       false
     case .addLeg, .failLeg, .readdLeg, .removeLeg, .replaceLeg, .refreshLeg, .setLeg: true
     case .changeResync, .startScrub, .stopScrub: true
@@ -89,6 +91,7 @@ enum Route: Equatable {
       segments.append(decoded)
     }
     if segments == ["metrics"] { return [("GET", .metrics)] }
+    if segments == ["openapi.yaml"] { return [("GET", .description)] }
     guard segments.count >= 2, segments[0] == "v1" else { return [] }
     switch (segments[1], segments.count) {
     case ("mirror", 2): return [("GET", .mirror)]

@@ -11,6 +11,7 @@ struct RouteTests {
     let table: [(String, String, Route)] = [
       ("GET", "/v1/mirror", .mirror), ("HEAD", "/v1/mirror", .mirror),
       ("GET", "/v1/mirror?pretty=1", .mirror), ("GET", "/v1/legs", .legs),
+      ("GET", "/openapi.yaml", .description),
       ("GET", "/v1/connections", .connections), ("GET", "/v1/regions", .regions),
       ("GET", "/v1/resync", .resync), ("POST", "/v1/legs", .addLeg),
       ("POST", "/v1/legs/1/fail", .failLeg("1")), ("POST", "/v1/legs/1/readd", .readdLeg("1")),

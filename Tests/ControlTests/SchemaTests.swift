@@ -2,6 +2,7 @@
 // encoded samples are read back with an independent JSON parser (Foundation's) and their key sets
 // compared; the words of the enumerations are spelled out.
 @testable import ControlModel
+@testable import ControlPlane
 import Foundation
 import Testing
 
@@ -53,6 +54,19 @@ struct SchemaTests {
     let read = try #require(latency["read"] as? [String: Any])
     #expect(Set(read.keys) == ["p50Microseconds", "p99Microseconds"])
     #expect(read["p50Microseconds"] is NSNull)
+  }
+
+  @Test("/openapi.yaml is docs/control-api.yaml, and describes every path that a document names")
+  func description() throws {
+    let page = URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
+      .deletingLastPathComponent().appending(path: "docs")
+    let file = try String(contentsOf: page.appending(path: "control-api.yaml"), encoding: .utf8)
+    let response = Responder(controller: FakeMirror()).respond(to: .description, body: [])
+    #expect(String(decoding: response.body, as: UTF8.self) == file)
+    let control = try String(contentsOf: page.appending(path: "control.md"), encoding: .utf8)
+    for match in control.matches(of: /`(?:GET|POST|PATCH|DELETE) (\/[a-z0-9\/{}.-]+)`/) {
+      #expect(file.contains("\n  \(match.1):\n"), "\(match.1) is not described")
+    }
   }
 
   @Test("every kind of event stands in docs/events.md, and no other")
