@@ -100,6 +100,7 @@ extension Engine {
       failJoin(slot)
       legs[slot.index].offlineState = .removed
     case .offline:
+      guard !holdsOnlyCopy(slot) else { throw .onlyGoodCopy }
       legs[slot.index].offlineState = .removed
       membership.needsCommit = true
       membership.needsGeneration = true
@@ -108,6 +109,21 @@ extension Engine {
     }
     forgetReplaced(slot)
     work()
+  }
+
+  /// Whether an offline leg is good in some region in which every other member is stale: once it is
+  /// removed its slot may be given to a new leg, and what it has would be gone for good.
+  private func holdsOnlyCopy(_ slot: LegSlot) -> Bool {
+    var others = LegSet.none
+    for index in 0..<LegSlot.count
+    where legs[index].phase != .vacant && legs[index].phase != .spare && index != slot.index {
+      others.insert(LegSlot(index))
+    }
+    for region in 0..<map.layout.regionCount where !map.isUnwritten(region) {
+      let stale = map.stale(region)
+      if !stale.contains(slot), others.subtracting(stale).isEmpty { return true }
+    }
+    return false
   }
 
   /// Whether `readd` would take this PV; throws the reason if not.

@@ -151,7 +151,8 @@ extension MirrorAdapter {
     try checkGeometry(file)
     guard case .success(let elected) = file.readLabel(), elected.label.setId == facts.setId else {
       throw ControlError(
-        .failed, "\(what): \(path) carries no label of this mirror; leg add \(path) makes a new leg"
+        .conflict,
+        "\(what): \(path) carries no label of this mirror; leg add \(path) makes a new leg"
       )
     }
     var leg = ReturningLeg(
@@ -249,7 +250,7 @@ extension MirrorAdapter {
     do throws(PVError) {
       return try PVFile.openWhenFree(path: path, cache: facts.cache)
     } catch {
-      throw ControlError(.failed, error.description)
+      throw ControlError(error)
     }
   }
 
@@ -261,24 +262,24 @@ extension MirrorAdapter {
       do throws(PVError) {
         try PVFile.make(path: path, bytes: facts.layout.pvBytes, isPreallocated: false)
       } catch {
-        throw ControlError(.failed, error.description)
+        throw ControlError(error)
       }
       return try open(path)
     } catch {
-      throw ControlError(.failed, error.description)
+      throw ControlError(error)
     }
   }
 
   private func checkGeometry(_ file: PVFile) throws(ControlError) {
     guard file.legBytes >= facts.layout.pvBytes else {
       throw ControlError(
-        .failed,
+        .conflict,
         "\(file.path) has \(file.legBytes) bytes, a leg of this mirror needs \(facts.layout.pvBytes)"
       )
     }
     guard file.logicalBlockBytes <= facts.layout.blockBytes else {
       throw ControlError(
-        .failed,
+        .conflict,
         "\(file.path) has sectors of \(file.logicalBlockBytes) bytes, the mirror's blocks are "
           + "\(facts.layout.blockBytes)")
     }
@@ -311,7 +312,7 @@ extension MirrorAdapter {
     do throws(PVError) {
       return try file.writeFirstLabels(label)
     } catch {
-      throw ControlError(.failed, error.description)
+      throw ControlError(error)
     }
   }
 
@@ -321,7 +322,18 @@ extension MirrorAdapter {
       try file.writeMap(layout: facts.layout, setId: facts.setId, word: 0)
       try file.flush()
     } catch {
-      throw ControlError(.failed, error.description)
+      throw ControlError(error)
+    }
+  }
+}
+
+extension ControlError {
+  /// What is wrong with a PV: a state of things that somebody can change, or I/O that failed.
+  init(_ error: PVError) {
+    switch error {
+    case .io: self.init(.failed, error.description)
+    case .cannotOpen, .inUse, .notFileOrDevice, .foreign, .tooSmall, .noLabel, .samePV:
+      self.init(.conflict, error.description)
     }
   }
 }

@@ -133,5 +133,24 @@ extension Interop {
         try await mirror.stop()
       }
     }
+
+    @Test("a PV that cannot be used is a conflict, not a failure of the server")
+    func unusablePVs() async throws {
+      try await withMirror(size: "16M") { mirror in
+        try await mirror.serve()
+        let small = "\(mirror.directory)/small.pv"
+        try await must(["truncate", "-s", "1M", small])
+        for path in [mirror.paths[1], small, "/dev/null", "\(mirror.directory)/no/such.pv"] {
+          let answer = try await must([
+            "curl", "-s", "--unix-socket", mirror.control, "-X", "POST",
+            "-H", "Content-Type: application/json", "-d", "{\"path\": \"\(path)\"}",
+            "-w", " %{http_code}", "http://localhost/v1/legs",
+          ])
+          #expect(answer.output.hasSuffix(" 409"), "\(path): \(answer.output)")
+        }
+        #expect(try await mirror.status().legs.count == 2)
+        try await mirror.expectEqualLegsAfterStop()
+      }
+    }
   }
 }

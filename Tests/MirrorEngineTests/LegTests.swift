@@ -277,6 +277,26 @@ struct LegTests {
     }
   }
 
+  @Test("an offline leg that alone has something is not removed: its slot would be given away")
+  func offlineOnlyCopy() throws {
+    let driver = try LegTests.degraded()
+    // Leg 1 is offline and lacks what leg 0 has: nothing is lost with it.
+    try driver.engine.remove(LegSlot(1), now: driver.now)
+    driver.drain()
+    driver.runToRest()
+    #expect(driver.leg(1)?.state == .removed)
+    // Leg 1 lacks a region that leg 0, which is offline, has.
+    let only = try EngineDriver.opened { start in
+      start.members[0].state = .failed
+      start.legs.removeAll { $0.slot == LegSlot(0) }
+      start.words[3] = 1 << 1
+    }
+    #expect(only.leg(1)?.staleBytes == 1 << 20)
+    #expect(throws: CommandError.onlyGoodCopy) {
+      try only.engine.remove(LegSlot(0), now: only.now)
+    }
+  }
+
   @Test("a write that fails on a leg which must stay makes it stale there instead")
   func partlyOnlyCopy() throws {
     let driver = try LegTests.degraded()
