@@ -7,8 +7,8 @@ import ArgumentParser
 struct Bench: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "nbdmirror-bench",
-    abstract: "Compare nbdmirror with other NBD servers.",
-    subcommands: [Peers.self])
+    abstract: "Compare nbdmirror with other NBD servers, and with itself.",
+    subcommands: [Peers.self, LargeReads.self])
 }
 
 /// Why a benchmark ended, in one sentence.

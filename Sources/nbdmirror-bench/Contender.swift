@@ -30,15 +30,17 @@ final class RunningServer {
   let process: ChildProcess
 
   /// Makes the files in `directory` and starts the server; returns when it accepts connections.
+  /// `name` tells its files from those of the others; nil: the contender's own.
   init(
-    _ contender: Contender, directory: String, medium: Medium, mebibytes: Int, binary: String,
-    options: [String]
+    _ contender: Contender, name: String? = nil, directory: String, medium: Medium,
+    mebibytes: Int, binary: String, options: [String]
   ) throws {
     self.contender = contender
-    let socket = "\(directory)/\(contender.rawValue).sock"
+    let prefix = "\(directory)/\(name ?? contender.rawValue)"
+    let socket = "\(prefix).sock"
     uri = "nbd+unix:///?socket=\(socket)"
-    let files = (0...1).map { "\(directory)/\(contender.rawValue)\($0)" }
-    let log = "\(directory)/\(contender.rawValue).log"
+    let files = (0...1).map { "\(prefix)\($0)" }
+    let log = "\(prefix).log"
     func run(_ command: [String]) throws {
       try ChildProcess(command, log: log).succeed(seconds: 60)
     }
@@ -48,7 +50,7 @@ final class RunningServer {
       try run([binary, "create", "bench"] + files + ["--size", "\(mebibytes)M"])
       command =
         [binary, "serve"] + files
-        + ["--socket", socket, "--control", "\(directory)/ctl.sock"] + options
+        + ["--socket", socket, "--control", "\(prefix).ctl"] + options
     case .nbdkit:
       try run(["truncate", "-s", "\(mebibytes)M", files[0]])
       command = ["nbdkit", "-f", "-U", socket, "file", files[0]]

@@ -7,19 +7,11 @@
 // server's own, from /proc, over the same span in which fio counted its requests.
 import ArgumentParser
 import FoundationEssentials
-import Glibc
 
 /// The command.
 struct Peers: ParsableCommand {
   static let configuration = CommandConfiguration(
     abstract: "nbdmirror, nbdkit and qemu-nbd taking turns under fio's nbd engine.")
-
-  /// Which media to run on.
-  enum LegsOn: String, CaseIterable, ExpressibleByArgument {
-    case tmpfs
-    case disk
-    case both
-  }
 
   @Flag(help: "A first impression: 3 rounds of 1 second.")
   var quick = false
@@ -56,14 +48,9 @@ struct Peers: ParsableCommand {
 
   func run() throws {
     Interruption.watch()
-    let binary = try serverBinary()
+    let binary = try Place.serverBinary(server)
     let (rounds, seconds) = (self.rounds ?? (quick ? 3 : 5), self.seconds ?? (quick ? 1 : 3))
-    let media: [Medium] =
-      switch legsOn {
-      case .tmpfs: [.tmpfs]
-      case .disk: [.disk]
-      case .both: [.tmpfs, .disk]
-      }
+    let media = legsOn.media
     var all: [Series] = []
     for medium in media {
       all += try measure(medium, rounds: rounds, seconds: seconds, binary: binary)
@@ -85,8 +72,8 @@ struct Peers: ParsableCommand {
   private func measure(
     _ medium: Medium, rounds: Int, seconds: Int, binary: String
   ) throws -> [Series] {
-    let directory = try makeDirectory(medium)
-    defer { remove(directory) }
+    let directory = try Place.makeDirectory(medium, onDisk: diskDirectory)
+    defer { Place.remove(directory) }
     var servers: [RunningServer] = []
     defer { for server in servers { server.process.end() } }
     for contender in Contender.allCases {
@@ -105,7 +92,7 @@ struct Peers: ParsableCommand {
         Series(medium: medium, workload: workload.name, contender: $0.contender)
       }
       for round in 0..<rounds {
-        progress("\(medium.rawValue): \(workload.name), round \(round + 1) of \(rounds)")
+        Place.progress("\(medium.rawValue): \(workload.name), round \(round + 1) of \(rounds)")
         for turn in servers.indices {
           let index = (turn + round) % servers.count
           series[index].samples.append(
@@ -116,43 +103,5 @@ struct Peers: ParsableCommand {
       all += series
     }
     return all
-  }
-
-  /// The server under comparison: --server, else the one that was built beside this program.
-  private func serverBinary() throws -> String {
-    if let server { return server }
-    // realpath allocates the result; it is copied and freed here.
-    guard let resolved = unsafe realpath("/proc/self/exe", nil) else {
-      throw BenchError("/proc/self/exe can't be read")
-    }
-    let own = unsafe String(cString: resolved)
-    unsafe free(resolved)
-    let path = own.split(separator: "/").dropLast().map { "/\($0)" }.joined() + "/nbdmirror"
-    guard TextFile.exists(path) else {
-      throw BenchError("no nbdmirror at \(path): build it, or name it with --server")
-    }
-    return path
-  }
-
-  private func makeDirectory(_ medium: Medium) throws -> String {
-    let environment = unsafe getenv("TMPDIR").map { unsafe String(cString: $0) }
-    let parent = medium == .tmpfs ? "/dev/shm" : diskDirectory ?? environment ?? "/tmp"
-    let path = "\(parent)/nbdmirror-bench-\(getpid())"
-    // The system calls here and below read the path during the call.
-    guard unsafe mkdir(path, 0o700) == 0 else {
-      throw BenchError("can't make the directory \(path)")
-    }
-    return path
-  }
-
-  private func remove(_ directory: String) {
-    for name in TextFile.names(in: directory) { unsafe unlink("\(directory)/\(name)") }
-    unsafe rmdir(directory)
-  }
-
-  private func progress(_ text: String) {
-    let line = Array("\(text)\n".utf8)
-    // write reads at most the array's own bytes.
-    _ = unsafe write(2, line, line.count)
   }
 }

@@ -64,6 +64,24 @@ enum Report {
     return lines.joined(separator: "\n") + "\n"
   }
 
+  /// A row for two servers: both rates, and the first over the other. Ratios are taken within each
+  /// round, where both ran one after the other: what the machine did meanwhile they shared.
+  static func pairRow(_ name: String, _ first: Series, _ other: Series) -> String {
+    let cells = [first, other].map { series in
+      let (median, mad) = series.spread(\.iops)
+      return "\(whole(median)) ± \(whole(mad))"
+    }
+    let paired = [\Sample.iops, \.cpuMicrosecondsPerRequest].map { figure in
+      let ratios = zip(first.samples, other.samples).map {
+        $0[keyPath: figure] / $1[keyPath: figure]
+      }
+      let middle = Series.median(ratios)
+      let mad = Series.median(ratios.map { ($0 - middle).magnitude })
+      return "\(fixed(middle))x ± \(fixed(mad))"
+    }
+    return "| \(name) | \((cells + paired).joined(separator: " | ")) |"
+  }
+
   /// The workload's series in the order of the columns.
   private static func rowOf(_ workload: Workload, _ series: [Series]) -> [Series] {
     Contender.allCases.compactMap { contender in
