@@ -123,7 +123,7 @@ public struct PVCreation: Sendable {
         throw .wish("PV \(other) is named twice")
       }
       do throws(PVError) {
-        let pv = try PVFile.open(path: path, access: .readWrite, cache: cache)
+        let pv = try PVFile.openWhenFree(path: path, cache: cache)
         for part in parts {
           if let other = part.pv, other.isSame(as: pv) {
             throw .samePV(path: path, other: other.path)
