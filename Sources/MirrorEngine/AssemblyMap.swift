@@ -10,7 +10,9 @@
 //  3. An uncertain page counts as what is left of it, plus: every region has intent and is stale
 //     on every leg that the label does not call complete (offline or syncing). A page that is
 //     lost on all legs, or uncertain with `--log core`: the same without the rest.
-//  4. On an offline leg intent counts as stale, but where no online leg is good.
+//  4. On an offline leg intent counts as stale, but where no online leg is good. Where a leg is good
+//     that is listed online and only absent, those that were offline before are stale: what that leg
+//     has got since they have not.
 //  5. With `--log core` the map on the disk is that of the last clean stop. After any other stop
 //     every region has intent, and who is not complete by the label (offline, syncing) is stale
 //     everywhere; what the old map says counts for nothing.
@@ -173,6 +175,7 @@ public struct AssemblyMap: Equatable, Sendable {
     }
     let kept = RegionWord.intent | UInt16(plan.configured.bits)
     let online = UInt16(plan.online.bits)
+    let lost = UInt16(plan.lost.bits)
     for region in wordRange(page) {
       if words[region] & RegionWord.unwritten != 0 {
         words[region] = RegionWord.unwritten
@@ -189,6 +192,11 @@ public struct AssemblyMap: Equatable, Sendable {
         // Where no online leg is good, nothing is written or cleared: an offline leg may hold the
         // only copy and is good when it is back.
         if word & online != online, removed != .absentLegsAreStaleAtStart { word |= offline }
+        // Who was offline already has missed what listed legs have got that are only absent now.
+        let listed = online | lost
+        if word & listed != listed, removed != .absentLegsAreStaleAtStart {
+          word |= offline & ~lost
+        }
         regionsWithIntent += 1
       }
       if word & online == online { regionsWithoutSource += 1 }
