@@ -83,6 +83,9 @@ struct Copier: ~Copyable {
   var busy: RegionBits
   var given: RegionBits
   private(set) var isPaused = false
+  /// Unresolved regions of which a window was written and not flushed yet: what a leg gives back
+  /// there, even the one that is read first, a power loss may take back.
+  var unflushed: RegionBits
   /// A whole pass found nothing; until something changes there is nothing to find.
   var isExhausted = false
   /// Where the search for the next region goes on.
@@ -95,6 +98,8 @@ struct Copier: ~Copyable {
   var isWanted = false
   /// Something is to be copied, or waits for its flush.
   var isBusy: Bool { isWanted || isRunning }
+  /// A window is being read or written.
+  var hasWindows: Bool { jobs.contains { $0.isActive && !$0.isWaiting } }
 
   // Progress of the running resync, or of the last one.
   var isRunning = false
@@ -118,6 +123,7 @@ struct Copier: ~Copyable {
   init(regions: Int) {
     busy = RegionBits(regions: regions)
     given = RegionBits(regions: regions)
+    unflushed = RegionBits(regions: regions)
     copied.reserveCapacity(Copier.flushBatch + Copier.jobCount)
     flushing.reserveCapacity(Copier.flushBatch + Copier.jobCount)
   }
@@ -259,8 +265,9 @@ extension Engine {
       isWanted = startCopies()
     }
     copier.isWanted = isWanted
-    let hasWindows = copier.jobs.contains { $0.isActive && !$0.isWaiting }
+    let hasWindows = copier.hasWindows
     let isIdle = copier.jobs.allSatisfy { !$0.isActive }
+    resolveIfAlone()
     flushCopied(isResting: !hasWindows && (copier.isPaused || (isIdle && !isWanted)))
     if copier.isRunning, isIdle, !isWanted, copier.copied.isEmpty, copier.flushing.isEmpty {
       finishResync()
@@ -437,7 +444,10 @@ extension Engine {
       guard isGood, !done.isVoid else { continue }
       map.clearStale(done.targets.intersection(flushed), in: done.region)
       scrubRegionCopied(done.region)
-      if done.wasUnresolved { map.resolve(done.region) }
+      if done.wasUnresolved {
+        map.resolve(done.region)
+        copier.unflushed.remove(done.region)
+      }
     }
     copier.flushing.removeAll(keepingCapacity: true)
     log.wantsCommit = true

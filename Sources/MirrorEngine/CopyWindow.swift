@@ -92,6 +92,9 @@ extension Engine {
     if map.unresolved.contains(copier.jobs[job].region) {
       // Whichever leg was readable is the truth now; all others get it.
       targets = online
+      copier.unflushed.insert(copier.jobs[job].region)
+      flushes.currentPurposes.resolvesAlone = false
+      flushes.nextPurposes.resolvesAlone = false
     }
     targets.remove(source)
     operations[index].written = LegSet(source)
@@ -151,6 +154,28 @@ extension Engine {
       let doubled = copier.jobs[job].limit * 2
       copier.jobs[job].limit = doubled < UInt64(ScratchUnits.windowBytes) ? doubled : 0
     }
+  }
+
+  // MARK: Alone
+
+  /// One leg is left, and no start will ask another one: what it holds is the truth, as soon as no
+  /// copy is in its cache only.
+  mutating func resolveIfAlone() {
+    guard map.unresolved.count > 0, online.count == 1, membership.recordedOnline == online else {
+      return
+    }
+    if copier.unflushed.count == 0 {
+      map.resolveAll()
+    } else if !flushes.isLatched, !flushes.currentPurposes.resolvesAlone, !copier.hasWindows {
+      flushes.nextPurposes.resolvesAlone = true
+    }
+  }
+
+  /// The flush that began when one leg was left, and no copy under way, is done.
+  mutating func aloneFlushed() {
+    guard online.count == 1, membership.recordedOnline == online else { return }
+    copier.unflushed.removeAll()
+    map.resolveAll()
   }
 
   // MARK: The end of a window

@@ -92,6 +92,7 @@ extension Engine {
     flushes.currentPurposes = FlushRounds.Purposes()
     if purposes.clearsIntent { intentsFlushed(isGood: isGood) }
     if purposes.finishesCopies { copiesFlushed(isGood: isGood, flushed: flushes.flushed) }
+    if purposes.resolvesAlone, isGood { aloneFlushed() }
     if purposes.stops { stopFlushed(isGood: isGood) }
   }
 }

@@ -189,8 +189,7 @@ extension Engine {
     if start.logKind == .core, !joined.isEmpty { membership.needsCommit = true }
     while let leg = joined.popFirst() { finishJoin(leg) }
     if online != staged { membership.needsCommit = true }
-    // One leg is left, and no start will ask another one: what it holds is the truth.
-    if staged.count == 1, online == staged { map.resolveAll() }
+    resolveIfAlone()
     while let index = labelWaiters.pop() { ready.push(index) }
   }
 

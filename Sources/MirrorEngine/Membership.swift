@@ -111,9 +111,10 @@ struct FlushRounds: ~Copyable {
   struct Purposes: BitwiseCopyable {
     var clearsIntent = false
     var finishesCopies = false
+    var resolvesAlone = false
     var stops = false
 
-    var isEmpty: Bool { !clearsIntent && !finishesCopies && !stops }
+    var isEmpty: Bool { !clearsIntent && !finishesCopies && !resolvesAlone && !stops }
   }
 
   init(operations: Int) {

@@ -157,12 +157,17 @@ extension Engine {
     let everybody = LegSet(bits: 0xff)
     operations[index].excused = everybody.subtracting(membership.recordedOnline)
       .union(recordedStale(in: chunk).intersection(online))
-    var others = map.good(online, in: chunk)
-    others.remove(leg)
-    if others.isEmpty {
+    var targets = map.good(online, in: chunk)
+    if copier.unflushed.contains(map.regions(of: chunk).lowerBound) {
+      // The leg that was read may have this from a copy that is still in its cache.
+      operations[index].written = .none
+    } else {
+      targets.remove(leg)
+    }
+    if targets.isEmpty {
       tryAck(index)
     } else {
-      issueWrites(index, to: others)
+      issueWrites(index, to: targets)
     }
   }
 

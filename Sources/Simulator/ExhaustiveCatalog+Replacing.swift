@@ -65,7 +65,9 @@ extension ExhaustiveCatalog {
         steps: [fault(2, .label, remains: .all), .replace(0), .run(.write(0, 512))]),
       Scenario(
         name: "replace, restart in the middle", setup: begun,
-        steps: [.restart(ExhaustiveRestart()), .run(.write(0, 512)), .converge]),
+        steps: [
+          .restart(ExhaustiveRestart()), .run(.write(0, 512)), .pauseCopies(false), .converge,
+        ]),
       Scenario(
         name: "core: replace a leg", logKind: .core, setup: written,
         steps: [.replace(0), .run(.write(0, 512)), .converge]),
@@ -114,7 +116,9 @@ extension ExhaustiveCatalog {
         steps: [.readd(0), .run(.write(0, 512)), .pauseCopies(false), .converge]),
       Scenario(
         name: "a spare takes over, restart in the middle", setup: taking,
-        steps: [.restart(ExhaustiveRestart()), .run(.write(0, 512)), .converge]),
+        steps: [
+          .restart(ExhaustiveRestart()), .run(.write(0, 512)), .pauseCopies(false), .converge,
+        ]),
       Scenario(
         name: "core: a spare takes over", logKind: .core, setup: ready,
         steps: [.fail(0), .second, .run(.write(0, 512)), .converge]),

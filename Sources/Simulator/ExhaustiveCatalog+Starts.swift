@@ -25,6 +25,19 @@ extension ExhaustiveCatalog {
   static let leg1 = LegSet(LegSlot(1))
   private static let leg2 = LegSet(LegSlot(2))
 
+  /// Leg 0, which is read first, got region 0 from leg 1 because it failed the copy's read; the
+  /// copy of region 1 hangs, so nothing was flushed since.
+  private static var copiedToSource: [ExhaustiveStep] {
+    let writes: [ExhaustiveStep] = [
+      .run(.write(0, 1024)), .run(.write(r1, 512)), .run(.flush), .begin(.write(512, 1024)), .untilWriting,
+    ]
+    return [.pauseCopies(true)] + writes + [
+      restart(landed: leg0),
+      .fault(ExhaustiveFault(leg: 0, target: .dataRead)),
+      .fault(ExhaustiveFault(leg: 1, target: .dataWrite, hangs: true)), .pauseCopies(false),
+    ]
+  }
+
   // MARK: Unresolved regions
 
   static var unresolved: [ExhaustiveScenario] {
@@ -61,6 +74,12 @@ extension ExhaustiveCatalog {
           .fault(ExhaustiveFault(leg: 0, target: .dataRead)), .run(.read(512, 1024)),
           .run(.read(0, 2048)),
         ]),
+      Scenario(
+        name: "unresolved: read what was copied to the source", setup: copiedToSource,
+        steps: [.run(.read(512, 1024)), .run(.read(0, 2048))]),
+      Scenario(
+        name: "unresolved: read what was copied to the last leg", setup: copiedToSource,
+        steps: [.fail(1), .run(.read(512, 1024)), .run(.read(0, 2048))]),
       Scenario(name: "unresolved: stop", setup: interrupted(landed: leg1), steps: [.stop]),
       Scenario(
         name: "unresolved: three legs", legCount: 3, setup: interrupted(landed: leg1),

@@ -91,10 +91,6 @@ struct ExhaustiveValue: Hashable {
 
   var knownAtLatest: UInt32 { min(known, limit) }
   var isDurable: Bool { durableAt != ExhaustiveValue.never }
-
-  /// Whether what took effect at `time` cannot come back once this one is there: it was promised
-  /// afterwards. (That it was durable before says nothing of what a crash cut off since.)
-  func outlasts(_ time: UInt32) -> Bool { isDurable && durableAt > time }
 }
 
 /// The registers of all atoms.
@@ -282,7 +278,7 @@ struct ExhaustiveOracle {
       for other in values[atom].indices where other != index && values[atom][other].seen > known {
         guard values[atom][other].known < watermark else { continue }
         values[atom][index].isLive = false
-        if values[atom][other].outlasts(known) { values[atom][index].isOnDisk = false }
+        if values[atom][other].isDurable { values[atom][index].isOnDisk = false }
       }
     }
     values[atom].removeAll { !$0.isLive && !$0.isOnDisk }

@@ -12,7 +12,7 @@ struct SimulationTests {
   /// business of the barriers and of unit tests.
   static let kept: [UInt64] = [
     657, 1610, 2307, 4_162_134_842, 4_162_135_037, 4_162_137_086, 4_162_139_063,
-    1_000_034_292, 20_000_002_995,
+    1_000_034_292, 20_000_002_995, 40_000_008_850,
   ]
 
   private func report(_ world: borrowing World) -> Comment {
