@@ -80,6 +80,11 @@ extension ExhaustiveCatalog {
       Scenario(
         name: "unresolved: read what was copied to the last leg", setup: copiedToSource,
         steps: [.fail(1), .run(.read(512, 1024)), .run(.read(0, 2048))]),
+    ] + unresolvedBesides
+  }
+
+  private static var unresolvedBesides: [ExhaustiveScenario] {
+    [
       Scenario(name: "unresolved: stop", setup: interrupted(landed: leg1), steps: [.stop]),
       Scenario(
         name: "unresolved: three legs", legCount: 3, setup: interrupted(landed: leg1),

@@ -73,9 +73,9 @@ struct SimulationTests {
   /// Barriers that are missed at once; `nbdmirror-sim --barriers` hunts all of them.
   static let needed: [Barrier] = [
     .intentBeforeData, .staleBitsOfAbsentLegs, .alternatePageCopies, .alternateLabelCopies,
-    .newestPageWins, .newGeneration, .rangeLock, .copyUnderLock, .copyVoidedByMiss,
-    .failedFlushFailsLeg, .failedWriteFailsLeg, .lastGoodCopyStays, .readsAskGoodLegs,
-    .intentAtStart, .unresolvedWriteBack, .durableFUA, .mapBeforeLabel, .releaseAfterIO,
+    .newestPageWins, .newGeneration, .rangeLock, .copyUnderLock, .failedFlushFailsLeg,
+    .failedWriteFailsLeg, .lastGoodCopyStays, .readsAskGoodLegs, .intentAtStart,
+    .unresolvedWriteBack, .durableFUA, .mapBeforeLabel, .releaseAfterIO,
     .zeroesBeforeFirstWrite,
   ]
 
