@@ -13,7 +13,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 packages=(
   liburing-dev libnbd-dev libgnutls28-dev pkg-config
   libnbd-bin python3-libnbd fio nbdkit qemu-utils nbd-client
-  e2fsprogs mount util-linux strace curl gnutls-bin
+  e2fsprogs mount util-linux strace curl gnutls-bin python3-venv
 )
 
 # say TEXT: a heading with the seconds since the begin.
@@ -32,6 +32,16 @@ if ((${#missing[@]})); then
   "${as_root[@]}" apt-get update -q </dev/null
   "${as_root[@]}" apt-get install -q -y --no-install-recommends "${missing[@]}" </dev/null
 fi
+
+# Not in Debian: it fuzzes the control socket after its own description.
+schemathesis=$PWD/.build/schemathesis
+if [[ ! -x $schemathesis/bin/schemathesis ]]; then
+  say "install schemathesis from PyPI"
+  rm -rf "$schemathesis"
+  python3 -m venv "$schemathesis"
+  "$schemathesis/bin/pip" install -q --disable-pip-version-check 'schemathesis==4.32.5' </dev/null
+fi
+export NBDMIRROR_SCHEMATHESIS=$schemathesis/bin/schemathesis
 
 say "format"
 dirs=()

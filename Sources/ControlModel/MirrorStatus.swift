@@ -31,6 +31,9 @@ public struct MirrorStatus: Codable, Equatable, Sendable {
   public var state: State
   /// Share of the bytes that every configured leg has in sync, 0...100.
   public var syncPercent: Double
+  /// Another number whenever legs, states or options are others; what a server gives out is larger
+  /// than what an earlier one did. Counters and progress do not count.
+  public var revision: UInt64
   /// Counter of the generation that the labels record now.
   public var generation: UInt64
   /// Size of a region in bytes.
@@ -57,13 +60,14 @@ public struct MirrorStatus: Codable, Equatable, Sendable {
     name: String, setId: String, size: UInt64, state: State, syncPercent: Double,
     generation: UInt64, regionSize: UInt64, dirtyRegions: UInt64, unresolvedRegions: UInt64,
     unwrittenBytes: UInt64 = 0, readPolicy: String, uptimeSeconds: UInt64, legs: [LegStatus],
-    resync: ResyncStatus = ResyncStatus(), scrub: ScrubStatus = ScrubStatus()
+    resync: ResyncStatus = ResyncStatus(), scrub: ScrubStatus = ScrubStatus(), revision: UInt64 = 0
   ) {
     self.name = name
     self.setId = setId
     self.size = size
     self.state = state
     self.syncPercent = syncPercent
+    self.revision = revision
     self.generation = generation
     self.regionSize = regionSize
     self.dirtyRegions = dirtyRegions

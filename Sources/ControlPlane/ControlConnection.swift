@@ -41,18 +41,18 @@ final class ControlConnection: ChannelInboundHandler {
   private let pools: ControlThreads
   private let limits: ControlLimits
   private let registry: ConnectionRegistry
+  private let access: ControlAccess
+  private var peer = "an unknown peer"
   private var state = State.waiting
   private var isLast = false
   private var timer: Scheduled<Void>?
   private var context: ChannelHandlerContext?
 
-  init(
-    responder: Responder, pools: ControlThreads, limits: ControlLimits,
-    registry: ConnectionRegistry
-  ) {
-    self.responder = responder
-    self.pools = pools
-    self.limits = limits
+  init(_ setup: ControlListener.Setup, registry: ConnectionRegistry) {
+    responder = setup.responder
+    pools = setup.pools
+    limits = setup.limits
+    access = setup.access
     self.registry = registry
   }
 
@@ -61,6 +61,7 @@ final class ControlConnection: ChannelInboundHandler {
   func handlerAdded(context: ChannelHandlerContext) {
     self.context = context
     registry.insert(self)
+    context.channel.describePeer(access).assumeIsolated().whenSuccess { self.peer = $0 }
     startTimer(milliseconds: limits.clientMillisecondsMax)
   }
 
@@ -80,7 +81,7 @@ final class ControlConnection: ChannelInboundHandler {
     case (.head(let head), .waiting): receive(head, context: context)
     case (.body(var part), .receiving(let head, var body)):
       guard body.readableBytes + part.readableBytes <= limits.bodyBytesMax else {
-        refuse(tooLarge, context: context)
+        refuse(Response(tooLarge), context: context)
         return
       }
       // Let go of the state's copy first, so that the buffer grows in place.
@@ -114,12 +115,11 @@ final class ControlConnection: ChannelInboundHandler {
     switch state {
     case .waiting, .receiving:
       let isOverflow = error == .headerOverflow
-      refuse(
-        Problem(
-          status: isOverflow ? 431 : 400, code: isOverflow ? "header-too-large" : "bad-http",
-          detail: isOverflow
-            ? "the request's header is too large" : "this is not an HTTP/1.1 request"),
-        context: context)
+      let problem = Problem(
+        status: isOverflow ? 431 : 400, code: isOverflow ? "header-too-large" : "bad-http",
+        detail: isOverflow
+          ? "the request's header is too large" : "this is not an HTTP/1.1 request")
+      refuse(Response(problem), context: context)
     case .working, .sending: isLast = true
     case .streaming, .lingering, .closed: break
     }
@@ -150,14 +150,29 @@ final class ControlConnection: ChannelInboundHandler {
 
   private func receive(_ head: HTTPRequestHead, context: ChannelHandlerContext) {
     state = .receiving(head, context.channel.allocator.buffer(capacity: 0))
+    guard access.admits(authorization: head.headers.first(name: "authorization")) else {
+      return refuseStranger(head, context: context)
+    }
     if let text = head.headers.first(name: "content-length"), let count = Int(text),
       count > limits.bodyBytesMax
     {
-      refuse(tooLarge, context: context)
+      refuse(Response(tooLarge), context: context)
     } else if head.headers.first(name: "expect")?.lowercased() == "100-continue" {
       let proceed = HTTPResponseHead(version: head.version, status: .continue)
       context.writeAndFlush(wrapOutboundOut(.head(proceed)), promise: nil)
     }
+  }
+
+  /// Answers a request over TCP that does not show the token.
+  private func refuseStranger(_ head: HTTPRequestHead, context: ChannelHandlerContext) {
+    responder.controller.commanded(
+      "control: \(head.method.rawValue) without the token, by \(peer): 401")
+    var response = Response(
+      Problem(
+        status: 401, code: "unauthorized",
+        detail: "this address wants the header field 'Authorization: Bearer TOKEN'"))
+    response.fields.append(("WWW-Authenticate", "Bearer realm=\"nbdmirror\""))
+    refuse(response, context: context)
   }
 
   private func work(on head: HTTPRequestHead, body: ByteBuffer, context: ChannelHandlerContext) {
@@ -176,9 +191,13 @@ final class ControlConnection: ChannelInboundHandler {
     if route == .events, head.method == .GET { return beginEvents(head, context: context) }
     let responder = responder
     let bytes = Array(body.readableBytesView)
+    let conditions = Conditions(
+      match: head.headers.first(name: "if-match"),
+      noneMatch: head.headers.first(name: "if-none-match"))
     pools.run(isCommand: route.isCommand, on: context.eventLoop) {
-      responder.respond(to: route, body: bytes)
+      responder.respond(to: route, body: bytes, under: conditions)
     }.assumeIsolated().whenComplete { result in
+      self.journal(head, result)
       guard case .working = self.state, let context = self.context else { return }
       switch result {
       case .success(let response): self.send(response, to: head, context: context)
@@ -188,6 +207,18 @@ final class ControlConnection: ChannelInboundHandler {
         self.send(Response(problem), to: head, context: context)
       }
     }
+  }
+
+  /// Tells the journal of a command, also if its client is gone.
+  private func journal(_ head: HTTPRequestHead, _ result: Result<Response, any Error>) {
+    guard head.method != .GET, head.method != .HEAD else { return }
+    let outcome =
+      switch result {
+      case .success(let response): "\(response.status)"
+      case .failure: "not performed, the server is stopping"
+      }
+    responder.controller.commanded(
+      "control: \(head.method.rawValue) \(head.uri.prefix(200)) by \(peer): \(outcome)")
   }
 
   /// Sends the events that there are, and those that come if a stream is wanted.
@@ -213,9 +244,9 @@ final class ControlConnection: ChannelInboundHandler {
   }
 
   /// Answers a request that will not be read to its end.
-  private func refuse(_ problem: Problem, context: ChannelHandlerContext) {
+  private func refuse(_ response: Response, context: ChannelHandlerContext) {
     isLast = true
-    send(Response(problem), to: nil, context: context)
+    send(response, to: nil, context: context)
   }
 
   private func send(
@@ -227,7 +258,7 @@ final class ControlConnection: ChannelInboundHandler {
       version: request.map { $0.version == .http1_0 ? .http1_0 : .http1_1 } ?? .http1_1,
       status: HTTPResponseStatus(statusCode: response.status))
     for (name, value) in response.fields { head.headers.add(name: name, value: value) }
-    if response.status != 204 {
+    if response.status != 204 && response.status != 304 {
       head.headers.add(name: "Content-Length", value: "\(response.body.count)")
     }
     head.headers.add(name: "Cache-Control", value: "no-store")
@@ -279,7 +310,7 @@ final class ControlConnection: ChannelInboundHandler {
     switch state {
     case .receiving:
       let problem = Problem(status: 408, code: "too-slow", detail: "the request took too long")
-      refuse(problem, context: context)
+      refuse(Response(problem), context: context)
     case .waiting, .sending, .lingering: context.close(promise: nil)
     case .working, .streaming, .closed: break
     }

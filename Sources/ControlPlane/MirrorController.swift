@@ -67,6 +67,10 @@ public protocol MirrorController: FaultController {
   /// The metrics in Prometheus' text format. Like `status`: from any thread, and quickly.
   func metrics() -> String
 
+  /// A client has commanded something: one line that says what, by whom, and how it ended. Called
+  /// on the event loop, for the journal: must return at once.
+  func commanded(_ line: String)
+
   /// Tells the server to stop cleanly; returns at once. Whoever runs the server stops the
   /// control plane as the last thing, so that `status` answers until then.
   func shutdown()

@@ -11,9 +11,14 @@ enum OpenAPI {
       title: nbdmirror control socket
       version: "1"
       description: >-
-        HTTP on the control socket (a unix socket, mode 0600) of a mirror that is served. Commands run one
-        after the other and answer when the change is durable; queries are answered meanwhile. Every
-        key of an answer is always there; what is not known is null. Sizes are bytes.
+        HTTP on the control socket (a unix socket, mode 0600) of a mirror that is served, and over TCP, with
+        a token, if serve was told to. Commands run one after the other and answer when the change is
+        durable; queries are answered meanwhile. A command with If-Match is performed only if the mirror is
+        still at that revision, else the answer is 412. Every key of an answer is always there; what is not
+        known is null. Sizes are bytes.
+    security:
+      - {}
+      - token: []
     servers:
       - url: http://localhost
     paths:
@@ -21,8 +26,11 @@ enum OpenAPI {
         get:
           operationId: mirror
           summary: The mirror, its legs, the resync and the scrub.
+          parameters:
+            - {name: If-None-Match, in: header, schema: {type: string}}
           responses:
             "200": {$ref: "#/components/responses/Mirror"}
+            "304": {description: The mirror is at that revision., headers: {ETag: {schema: {type: string}}}}
             default: {$ref: "#/components/responses/Problem"}
       /v1/legs:
         get:
@@ -48,7 +56,7 @@ enum OpenAPI {
                   additionalProperties: false
                   properties:
                     path: {type: string, minLength: 1, description: A file or a block device.}
-                    spare: {type: boolean}
+                    spare: {type: [boolean, "null"]}
           responses:
             "201": {$ref: "#/components/responses/NewLeg"}
             default: {$ref: "#/components/responses/Problem"}
@@ -94,7 +102,7 @@ enum OpenAPI {
                 schema:
                   type: object
                   additionalProperties: false
-                  properties: {force: {type: boolean}}
+                  properties: {force: {type: [boolean, "null"]}}
           responses:
             "200": {$ref: "#/components/responses/Leg"}
             default: {$ref: "#/components/responses/Problem"}
@@ -126,7 +134,7 @@ enum OpenAPI {
                 schema:
                   type: object
                   additionalProperties: false
-                  properties: {whole: {type: boolean}}
+                  properties: {whole: {type: [boolean, "null"]}}
           responses:
             "200": {$ref: "#/components/responses/Leg"}
             default: {$ref: "#/components/responses/Problem"}
@@ -199,7 +207,7 @@ enum OpenAPI {
                     mode: {enum: [check, repair]}
                     prefer: {type: [string, "null"], description: A leg.}
                     offset: {type: [integer, "null"], minimum: 0}
-                    bytes: {type: [integer, "null"], minimum: 0}
+                    bytes: {type: [integer, "null"], minimum: 1}
           responses:
             "202": {$ref: "#/components/responses/Scrub"}
             default: {$ref: "#/components/responses/Problem"}
@@ -315,6 +323,8 @@ enum OpenAPI {
             "202": {description: It stops.}
             default: {$ref: "#/components/responses/Problem"}
     components:
+      securitySchemes:
+        token: {type: http, scheme: bearer, description: Over TCP only.}
       parameters:
         Leg:
           name: leg
@@ -326,6 +336,7 @@ enum OpenAPI {
       responses:
         Mirror:
           description: The mirror.
+          headers: {ETag: {schema: {type: string}, description: The revision in quotes.}}
           content: {application/json: {schema: {$ref: "#/components/schemas/Mirror"}}}
         Leg:
           description: The leg.
@@ -350,7 +361,7 @@ enum OpenAPI {
         Count: {type: integer, minimum: 0}
         Mirror:
           type: object
-          required: [name, setId, size, state, syncPercent, generation, regionSize, dirtyRegions,
+          required: [name, setId, size, state, syncPercent, revision, generation, regionSize, dirtyRegions,
                      unresolvedRegions, unwrittenBytes, readPolicy, uptimeSeconds, legs, resync, scrub]
           properties:
             name: {type: string}
@@ -358,6 +369,9 @@ enum OpenAPI {
             size: {$ref: "#/components/schemas/Count"}
             state: {enum: [healthy, syncing, degraded, failed]}
             syncPercent: {type: number, minimum: 0, maximum: 100}
+            revision:
+              allOf: [{$ref: "#/components/schemas/Count"}]
+              description: Another number whenever legs, states or options are others. Counters do not count.
             generation: {$ref: "#/components/schemas/Count"}
             regionSize: {$ref: "#/components/schemas/Count"}
             dirtyRegions: {$ref: "#/components/schemas/Count"}

@@ -76,10 +76,15 @@ struct Response: Equatable, Sendable {
 struct Responder: Sendable {
   /// The mirror.
   var controller: any MirrorController
+  /// Its revision.
+  var revisions = RevisionCounter(first: 1)
 
   /// Performs `route`; blocks as long as the controller does.
-  func respond(to route: Route, body: [UInt8]) -> Response {
+  func respond(
+    to route: Route, body: [UInt8], under conditions: Conditions = Conditions()
+  ) -> Response {
     do {
+      if let response = check(conditions, for: route) { return response }
       return try perform(route, body: body)
     } catch let error as ControlError {
       return Response(Problem(error))
@@ -93,7 +98,7 @@ struct Responder: Sendable {
 
   private func perform(_ route: Route, body: [UInt8]) throws -> Response {
     switch route {
-    case .mirror: return Response(json: controller.status())
+    case .mirror: return mirror()
     case .legs: return Response(json: controller.status().legs)
     case .connections: return Response(json: controller.connections())
     case .regions: return Response(json: controller.regions())
@@ -158,6 +163,32 @@ struct Responder: Sendable {
     case .description: return Response(text: OpenAPI.yaml, type: "application/yaml")
     case .events: return Response(json: controller.events.events(after: 0))
     }
+  }
+
+  private func mirror() -> Response {
+    let status = revisions.stamp(controller.status())
+    var response = Response(json: status)
+    response.fields.append(("ETag", status.entityTag))
+    return response
+  }
+
+  /// The response to a request whose conditions do not hold; nil if they do.
+  private func check(_ conditions: Conditions, for route: Route) -> Response? {
+    guard conditions != Conditions() else { return nil }
+    let tag = revisions.stamp(controller.status()).entityTag
+    if let wanted = conditions.match, !Conditions.lists(wanted, tag) {
+      return Response(
+        Problem(
+          status: 412, code: "changed",
+          detail: "the mirror has changed: it is at revision \(tag) now, not \(wanted.prefix(100))")
+      )
+    }
+    if let known = conditions.noneMatch, route == .mirror, Conditions.lists(known, tag) {
+      var response = Response(status: 304)
+      response.fields.append(("ETag", tag))
+      return response
+    }
+    return nil
   }
 
   private func checkPath(_ path: String) throws(ControlError) {

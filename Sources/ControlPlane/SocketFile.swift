@@ -16,6 +16,8 @@ public enum ControlServerError: Error, Equatable, Sendable, CustomStringConverti
   case notASocket(String)
   /// A system call failed.
   case system(path: String, SystemError)
+  /// A TCP address cannot be listened on.
+  case tcp(String, String)
   /// The event loop failed.
   case loop(String)
 
@@ -27,6 +29,7 @@ public enum ControlServerError: Error, Equatable, Sendable, CustomStringConverti
     case .inUse(let path): "another server listens on the control socket \(path)"
     case .notASocket(let path): "the control socket's path is taken by another file: \(path)"
     case .system(let path, let error): "cannot make the control socket \(path): \(error)"
+    case .tcp(let address, let text): "cannot listen for control on \(address): \(text)"
     case .loop(let text): "the control plane cannot start: \(text)"
     }
   }

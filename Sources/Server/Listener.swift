@@ -63,7 +63,9 @@ public struct Listener: Sendable {
 
   /// Listens on TCP; one listener for each address that the host has.
   static func tcp(_ text: String) throws(ServerError) -> [Listener] {
-    let (host, port) = try split(text)
+    let address = try ListenAddress(text)
+    let host = address.host
+    let port = String(address.port)
     var hints = unsafe addrinfo()
     unsafe hints.ai_socktype = Int32(SOCK_STREAM.rawValue)
     unsafe hints.ai_flags = AI_PASSIVE
@@ -99,20 +101,6 @@ public struct Listener: Sendable {
       listen(descriptor, backlog) == 0
     else { throw failed(text, descriptor) }
     return Listener(descriptor: descriptor, isTCP: true, path: nil)
-  }
-
-  /// `HOST:PORT`, `[HOST]:PORT` or `:PORT` in its two parts.
-  static func split(_ text: String) throws(ServerError) -> (host: String, port: String) {
-    guard let colon = text.lastIndex(of: ":") else { throw .badAddress(text, "no port") }
-    var host = text[..<colon]
-    let port = text[text.index(after: colon)...]
-    guard UInt16(port) != nil else { throw .badAddress(text, "a port is 0 to 65535") }
-    if host.hasPrefix("[") && host.hasSuffix("]") {
-      host = host.dropFirst().dropLast()
-    } else if host.contains(":") {
-      throw .badAddress(text, "an IPv6 address stands in [ ]")
-    }
-    return (String(host), String(port))
   }
 
   /// A listener that was inherited.

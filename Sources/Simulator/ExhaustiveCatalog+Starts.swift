@@ -29,7 +29,8 @@ extension ExhaustiveCatalog {
   /// copy of region 1 hangs, so nothing was flushed since.
   private static var copiedToSource: [ExhaustiveStep] {
     let writes: [ExhaustiveStep] = [
-      .run(.write(0, 1024)), .run(.write(r1, 512)), .run(.flush), .begin(.write(512, 1024)), .untilWriting,
+      .run(.write(0, 1024)), .run(.write(r1, 512)), .run(.flush), .begin(.write(512, 1024)),
+      .untilWriting,
     ]
     return [.pauseCopies(true)] + writes + [
       restart(landed: leg0),

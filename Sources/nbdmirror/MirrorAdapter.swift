@@ -141,6 +141,8 @@ final class MirrorAdapter: MirrorController, MirrorObserver, Sendable {
       p99Microseconds: histogram.quantileMicroseconds(percent: 99))
   }
 
+  func commanded(_ line: String) { Journal.write(line) }
+
   func shutdown() {
     tellStopping("the server is told to stop, on its control socket")
     server.requestStop()

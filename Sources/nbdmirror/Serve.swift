@@ -43,6 +43,20 @@ struct Serve: ParsableCommand {
   @Option(help: ArgumentHelp("Where the control socket goes.", valueName: "PATH"))
   var control: String?
 
+  @Option(
+    help: ArgumentHelp(
+      "Serve the control interface over TCP, too; without HOST on the loopback address. Requests "
+        + "have to show a token, see docs/control.md.",
+      valueName: "HOST:PORT"))
+  var controlListen: String?
+
+  @Option(
+    help: ArgumentHelp(
+      "The file of that token; it is made if it is not there. Default: the path of the control "
+        + "socket with .token behind it.",
+      valueName: "FILE"))
+  var controlToken: String?
+
   @Flag(help: "Write nothing at all, not even labels.")
   var readOnly = false
 
@@ -97,6 +111,9 @@ struct Serve: ParsableCommand {
     guard legTimeout >= 0.1, legTimeout <= 3600 else {
       throw ValidationError("--leg-timeout is 0.1 to 3600 seconds")
     }
+    guard controlToken == nil || controlListen != nil else {
+      throw ValidationError("--control-token goes with --control-listen")
+    }
     guard pollUs <= 10_000 else { throw ValidationError("--poll-us is at most 10000") }
     if let threads, threads < 1 || threads > 32 {
       throw ValidationError("--threads is 1 to 32")
@@ -135,7 +152,7 @@ struct Serve: ParsableCommand {
     let outcome = try server.run(signals: signals) {
       mirror.bringReturningLegsIn(server)
       mirror.adapter.tell(EventRecord(.serverStarted, "the mirror \(mirror.plan.name) is served"))
-      announce(mirror.plan.name, configuration, server)
+      announce(mirror.plan.name, configuration, server, control)
     }
     Systemd.notify("STOPPING=1")
     mirror.adapter.tellStopping("the server stops")
@@ -153,11 +170,23 @@ struct Serve: ParsableCommand {
       let folder = try ControlEndpoint.current.serveFolder()
       path = ControlEndpoint.controlPath(name: mirror.plan.name, in: folder)
     }
+    let tcp = try controlAddress(besides: path)
     do throws(ControlServerError) {
-      return try ControlServer.start(path: path, controller: mirror.adapter)
+      return try ControlServer.start(path: path, tcp: tcp, controller: mirror.adapter)
     } catch {
       throw CommandFailure("\(error)")
     }
+  }
+
+  /// Where the control plane is served over TCP, if it is.
+  private func controlAddress(besides path: String) throws -> [ControlTCP] {
+    guard let controlListen else { return [] }
+    let address = try ListenAddress(controlListen)
+    let token = try TokenFile(path: controlToken ?? path + ".token").readOrMake()
+    return [
+      ControlTCP(
+        host: address.host.isEmpty ? "127.0.0.1" : address.host, port: address.port, token: token)
+    ]
   }
 
   /// How PVs are opened.
@@ -187,7 +216,8 @@ struct Serve: ParsableCommand {
   }
 
   private func announce(
-    _ name: String, _ configuration: ServerConfiguration, _ server: MirrorServer
+    _ name: String, _ configuration: ServerConfiguration, _ server: MirrorServer,
+    _ control: ControlServer
   ) {
     for path in configuration.socketPaths {
       print("nbd+unix:///\(URIText.escape(name))?socket=\(URIText.escape(path))")
@@ -196,6 +226,7 @@ struct Serve: ParsableCommand {
       let host = address[..<(address.lastIndex(of: ":") ?? address.endIndex)]
       print("nbd://\(host.isEmpty ? "localhost" : String(host)):\(port)/\(URIText.escape(name))")
     }
+    for address in control.addresses { print("http://\(address)/") }
     print("ready")
     // Whoever waits for the line reads it through a pipe.
     fflush(nil)

@@ -46,8 +46,9 @@ struct CommandTests {
     #expect(
       table == Outcome(status: 0, output: StatusText.mirror(Samples.degraded), error: ""))
     let json = try CommandTests.run(["status", "--json", "--control", server.path])
-    #expect(
-      try ControlJSON.decode(MirrorStatus.self, from: Array(json.output.utf8)) == Samples.degraded)
+    var told = try ControlJSON.decode(MirrorStatus.self, from: Array(json.output.utf8))
+    told.revision = 0
+    #expect(told == Samples.degraded)
     let legs = try CommandTests.run(["legs", "--control", server.path])
     #expect(legs.output == StatusText.legs(Samples.legs))
     let legsJSON = try CommandTests.run(["legs", "--json", "--control", server.path])

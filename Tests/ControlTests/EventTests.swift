@@ -118,7 +118,9 @@ struct EventTests {
     _ = try connection.read(until: "\r\n\r\n")
     let long = String(repeating: "x", count: 20_000)
     for _ in 0..<2000 { server.mirror.events.append(EventRecord(.readFailed, long)) }
-    #expect(try server.client.mirror() == Samples.degraded)
+    var mirror = try server.client.mirror()
+    mirror.revision = 0
+    #expect(mirror == Samples.degraded)
     let text = try connection.read(until: "id: 2000\n")
     #expect(text.contains("event: events-lost\n"))
   }

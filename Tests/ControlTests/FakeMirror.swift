@@ -13,6 +13,7 @@ final class FakeMirror: MirrorController {
     var calls: [String] = []
     var error: ControlError?
     var statusCount = 0
+    var journal: [String] = []
     var scrub = ScrubReport()
     var faults: [FaultStatus] = []
   }
@@ -128,6 +129,8 @@ final class FakeMirror: MirrorController {
     return text.text
   }
 
+  func commanded(_ line: String) { state.withLock { $0.journal.append(line) } }
+
   func shutdown() { state.withLock { $0.calls.append("shutdown") } }
 
   private func command(
@@ -169,11 +172,14 @@ final class TestServer {
   private let server: ControlServer
   private var isStopped = false
 
-  init(limits: ControlLimits = ControlLimits()) throws {
+  init(limits: ControlLimits = ControlLimits(), tcp: [ControlTCP] = []) throws {
     folder = try temporaryFolder()
     path = folder + "/vol0.ctl"
-    server = try ControlServer.start(path: path, controller: mirror, limits: limits)
+    server = try ControlServer.start(path: path, tcp: tcp, controller: mirror, limits: limits)
   }
+
+  /// The TCP address, as in a URI.
+  var address: String? { server.addresses.first }
 
   deinit {
     stop()

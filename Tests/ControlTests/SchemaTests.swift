@@ -18,7 +18,7 @@ struct SchemaTests {
     let mirror = try object(Samples.degraded)
     #expect(
       Set(mirror.keys) == [
-        "name", "setId", "size", "state", "syncPercent", "generation", "regionSize",
+        "name", "setId", "size", "state", "syncPercent", "revision", "generation", "regionSize",
         "dirtyRegions", "unresolvedRegions", "unwrittenBytes", "readPolicy", "uptimeSeconds",
         "legs", "resync",
         "scrub",

@@ -10,7 +10,9 @@ struct ServerTests {
   @Test("the queries answer what the mirror says")
   func queries() throws {
     let server = try TestServer()
-    #expect(try server.client.mirror() == Samples.degraded)
+    var mirror = try server.client.mirror()
+    mirror.revision = 0
+    #expect(mirror == Samples.degraded)
     #expect(try server.client.legs() == Samples.legs)
     #expect(try server.client.resync().status == Samples.degraded.resync)
   }
@@ -111,7 +113,7 @@ struct ServerTests {
     let server = try TestServer()
     let head = try server.exchange(
       "HEAD /v1/mirror HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-    let length = try ControlJSON.encode(Samples.degraded).count
+    let length = try ControlJSON.encode(try server.client.mirror()).count
     #expect(head.contains("\r\nContent-Length: \(length)\r\n"))
     #expect(head.hasSuffix("\r\n\r\n"))
     let old = try server.exchange("GET /v1/mirror HTTP/1.0\r\nConnection: keep-alive\r\n\r\n")
