@@ -62,11 +62,18 @@ struct ControlEndpoint {
       throw CommandFailure(
         "no mirror runs; looked in \(places). Say --control PATH if it was served with that")
     }
-    let names = running.map { path in
-      String(path.split(separator: "/").last?.dropLast(".ctl".count) ?? "")
-    }
+    let names = running.map(mirrorName)
     throw CommandFailure(
       "\(running.count) mirrors run (\(names.joined(separator: ", "))): say which with --name")
+  }
+
+  /// The names of the mirrors that run.
+  var names: [String] {
+    folders.flatMap { controlSockets(in: $0) }.filter { isListening($0) }.map(mirrorName)
+  }
+
+  private func mirrorName(_ path: String) -> String {
+    String(path.split(separator: "/").last?.dropLast(".ctl".count) ?? "")
   }
 
   private func controlSockets(in folder: String) -> [String] {
@@ -86,10 +93,10 @@ struct ControlEndpoint {
 
 /// The options by which every admin command finds its mirror.
 struct MirrorOptions: ParsableArguments {
-  @Option(help: "The mirror, if more than one runs.")
+  @Option(help: "The mirror, if more than one runs.", completion: Completions.mirrors)
   var name: String?
 
-  @Option(help: "The mirror's control socket.")
+  @Option(help: "The mirror's control socket.", completion: .file())
   var control: String?
 
   func validate() throws {

@@ -25,7 +25,8 @@ struct Create: ParsableCommand {
   @Argument(help: "The mirror's name: also the name of its export.")
   var name: String
 
-  @Argument(help: ArgumentHelp("Path of a file or block device.", valueName: "PV"))
+  @Argument(
+    help: ArgumentHelp("Path of a file or block device.", valueName: "PV"), completion: .file())
   var pv: [String]
 
   @Option(help: "Size of the exported device. Default: what fits on the smallest existing PV.")

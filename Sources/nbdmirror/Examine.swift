@@ -10,7 +10,8 @@ struct Examine: ParsableCommand {
   static let configuration = CommandConfiguration(
     abstract: "Show what the labels of PVs say.")
 
-  @Argument(help: ArgumentHelp("Path of a file or block device.", valueName: "PV"))
+  @Argument(
+    help: ArgumentHelp("Path of a file or block device.", valueName: "PV"), completion: .file())
   var pv: [String]
 
   @Flag(help: "Print JSON: one object, or an array with one entry per PV where several are given.")

@@ -11,7 +11,8 @@ struct Explain: ParsableCommand {
   static let configuration = CommandConfiguration(
     abstract: "Show how a server would start from these PVs, and why, without starting it.")
 
-  @Argument(help: ArgumentHelp("Path of a file or block device.", valueName: "PV"))
+  @Argument(
+    help: ArgumentHelp("Path of a file or block device.", valueName: "PV"), completion: .file())
   var pv: [String]
 
   @Flag(help: "Reason as if serve --degraded were called.")

@@ -30,10 +30,10 @@ struct FaultAdd: ParsableCommand {
 
   @OptionGroup var mirror: MirrorSelection
 
-  @Argument(help: "Slot number, leg id, or path of the PV.")
+  @Argument(help: "Slot number, leg id, or path of the PV.", completion: Completions.legs)
   var leg: String
 
-  @Argument(help: "What happens.")
+  @Argument(help: "What happens.", completion: Completions.kinds)
   var kind: String
 
   @Option(help: "Only these kinds of I/O: read, write, flush, zero, comma separated. Default: all.")
@@ -193,7 +193,8 @@ struct FaultRemove: ParsableCommand {
 
   @OptionGroup var mirror: MirrorOptions
 
-  @Argument(help: ArgumentHelp("The fault's name.", valueName: "NAME"))
+  @Argument(
+    help: ArgumentHelp("The fault's name.", valueName: "NAME"), completion: Completions.faults)
   var fault: String
 
   func run() throws { try mirror.client().removeFault(fault) }
@@ -218,7 +219,8 @@ struct FaultRelease: ParsableCommand {
 
   @OptionGroup var mirror: MirrorOptions
 
-  @Argument(help: ArgumentHelp("The fault's name.", valueName: "NAME"))
+  @Argument(
+    help: ArgumentHelp("The fault's name.", valueName: "NAME"), completion: Completions.faults)
   var fault: String
 
   func run() throws { _ = try mirror.client().releaseFault(fault) }

@@ -18,7 +18,7 @@ struct Leg: ParsableCommand {
 struct LegOptions: ParsableArguments {
   @OptionGroup var mirror: MirrorOptions
 
-  @Argument(help: "Slot number, leg id, or path of the PV.")
+  @Argument(help: "Slot number, leg id, or path of the PV.", completion: Completions.legs)
   var leg: String
 
   /// A client, and the id of the leg that the argument names.
@@ -87,7 +87,7 @@ struct LegAdd: ParsableCommand {
 
   @OptionGroup var mirror: MirrorOptions
 
-  @Argument(help: "The PV: a file or a block device.")
+  @Argument(help: "The PV: a file or a block device.", completion: .file())
   var pv: String
 
   @Flag(help: "Keep it as a spare: it takes the place of the next leg that fails.")
@@ -112,7 +112,7 @@ struct LegReplace: ParsableCommand {
 
   @OptionGroup var options: LegOptions
 
-  @Argument(help: "The new leg's PV: a file or a block device.")
+  @Argument(help: "The new leg's PV: a file or a block device.", completion: .file())
   var pv: String
 
   func run() throws {

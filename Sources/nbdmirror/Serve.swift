@@ -31,16 +31,18 @@ struct Serve: ParsableCommand {
     case buffered
   }
 
-  @Argument(help: ArgumentHelp("Path of a file or block device.", valueName: "PV"))
+  @Argument(
+    help: ArgumentHelp("Path of a file or block device.", valueName: "PV"), completion: .file())
   var pv: [String]
 
-  @Option(help: ArgumentHelp("Listen on this unix socket.", valueName: "PATH"))
+  @Option(help: ArgumentHelp("Listen on this unix socket.", valueName: "PATH"), completion: .file())
   var socket: String?
 
   @Option(help: ArgumentHelp("Listen on TCP; may be repeated.", valueName: "HOST:PORT"))
   var listen: [String] = []
 
-  @Option(help: ArgumentHelp("Where the control socket goes.", valueName: "PATH"))
+  @Option(
+    help: ArgumentHelp("Where the control socket goes.", valueName: "PATH"), completion: .file())
   var control: String?
 
   @Option(
@@ -54,7 +56,7 @@ struct Serve: ParsableCommand {
     help: ArgumentHelp(
       "The file of that token; it is made if it is not there. Default: the path of the control "
         + "socket with .token behind it.",
-      valueName: "FILE"))
+      valueName: "FILE"), completion: .file())
   var controlToken: String?
 
   @Flag(help: "Write nothing at all, not even labels.")
@@ -89,13 +91,13 @@ struct Serve: ParsableCommand {
   @Option(
     help: ArgumentHelp(
       "Run this program for each event, with the event as JSON on its standard input.",
-      valueName: "PROGRAM"))
+      valueName: "PROGRAM"), completion: .file())
   var onEvent: String?
 
   @Option(
     help: ArgumentHelp(
       "Arm the faults in this file, one a line as after `fault add`, before the first client.",
-      valueName: "FILE"))
+      valueName: "FILE"), completion: .file())
   var faults: String?
 
   @Option(
