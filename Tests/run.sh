@@ -19,6 +19,8 @@ packages=(
 # say TEXT: a heading with the seconds since the begin.
 say() { printf '\n== %s (at %d s)\n' "$1" "$SECONDS"; }
 
+as_root=()
+if ((EUID != 0)); then as_root=(sudo); fi
 missing=()
 for package in "${packages[@]}"; do
   status=$(dpkg-query -W -f '${db:Status-Abbrev}' "$package" 2>/dev/null || true)
@@ -26,8 +28,6 @@ for package in "${packages[@]}"; do
 done
 if ((${#missing[@]})); then
   say "install ${missing[*]}"
-  as_root=()
-  if ((EUID != 0)); then as_root=(sudo); fi
   export DEBIAN_FRONTEND=noninteractive
   "${as_root[@]}" apt-get update -q </dev/null
   "${as_root[@]}" apt-get install -q -y --no-install-recommends "${missing[@]}" </dev/null
@@ -41,6 +41,23 @@ if [[ ! -x $schemathesis/bin/schemathesis ]]; then
   python3 -m venv "$schemathesis"
   "$schemathesis/bin/pip" install -q --disable-pip-version-check 'schemathesis==4.32.5' </dev/null
 fi
+# The Debian package would start a server; only its promtool is wanted.
+prometheus=$PWD/.build/prometheus
+if [[ ! -x $prometheus/usr/bin/promtool ]]; then
+  say "unpack promtool"
+  rm -rf "$prometheus"
+  mkdir -p "$prometheus"
+  (
+    cd "$prometheus"
+    apt-get download -q prometheus </dev/null || {
+      "${as_root[@]}" apt-get update -q </dev/null
+      apt-get download -q prometheus </dev/null
+    }
+    dpkg-deb -x prometheus_*.deb .
+  )
+fi
+export PROMTOOL=$prometheus/usr/bin/promtool
+
 export NBDMIRROR_SCHEMATHESIS=$schemathesis/bin/schemathesis
 
 say "format"

@@ -177,6 +177,7 @@ extension Interop {
       let promtool = try #require(findPromtool())
       for command in [
         ["check", "config", "\(examples)/prometheus.yml"],
+        ["check", "config", "--syntax-only", "\(examples)/prometheus-tcp.yml"],
         ["check", "rules", "\(examples)/alerts.yml"],
         ["test", "rules", "\(examples)/alerts_test.yml"],
       ] {
