@@ -4,9 +4,10 @@
 Examples/resync-share.py [--server PATH] [--directory DIR] [--rounds N] [--seconds S] [--svg FILE]
 
 Per workload and round fio measures the mirror undisturbed (both legs in sync) and while the whole of
-leg 1 is copied anew (`leg refresh 1 --whole`); the order alternates. The resync's own rate is taken
-over the same span, and must not be below its minimum. Exit status 1 if a median is below 70 %, or
-the minimum is not kept. Needs fio. The plot is written with --svg.
+leg 1 is copied anew (`leg refresh 1 --whole`), without an upper limit unless --maximum sets one; the
+order alternates. The copy begins when the clients are at work, and its own rate is taken until they
+are done: it must not be below its minimum. Exit status 1 if a median is below 70 %, or the minimum is
+not kept. Needs fio. The plot is written with --svg.
 """
 import argparse
 import json
@@ -24,18 +25,17 @@ WORKLOADS = [
     ("4 KiB random 70/30", "randrw", "4k", 16),
     ("256 KiB write", "write", "256k", 4),
 ]
-MINIMUM = 1 << 20
 FLOOR = 0.7
-MAXIMUM = "200M"
 
 
 class Mirror:
-    def __init__(self, binary, folder, mebibytes):
-        self.binary, self.folder, self.size = binary, folder, mebibytes
+    def __init__(self, binary, folder, options):
+        self.binary, self.folder, self.size = binary, folder, options.size
+        self.minimum, self.maximum = options.minimum, options.maximum
         self.control = folder + "/ctl"
         self.uri = f"nbd+unix:///?socket={folder}/nbd"
         pvs = [folder + "/a.pv", folder + "/b.pv"]
-        self.run([binary, "create", "share", *pvs, "--size", f"{mebibytes}M"])
+        self.run([binary, "create", "share", *pvs, "--size", f"{self.size}M"])
         log = open(folder + "/log", "w")
         self.server = subprocess.Popen(
             [binary, "serve", *pvs, "--socket", folder + "/nbd", "--control", self.control],
@@ -58,37 +58,51 @@ class Mirror:
     def resync(self):
         return json.loads(self.admin("resync", "status", "--json"))
 
-    def fio(self, pattern, block, depth, seconds=None):
+    def fio_command(self, pattern, block, depth, seconds=None):
         command = ["fio", "--name=share", "--ioengine=nbd", f"--uri={self.uri}", f"--rw={pattern}",
                    f"--bs={block}", f"--iodepth={depth}", f"--size={self.size}m",
                    "--randrepeat=0", "--rwmixread=70", "--output-format=json"]
         if seconds:
-            command += ["--time_based", f"--runtime={seconds}"]
-        text = self.run(command)
+            command += ["--time_based", f"--runtime={seconds}", "--ramp_time=1"]
+        return command
+
+    @staticmethod
+    def iops(text):
         job = json.loads(text[text.index("{"):])["jobs"][0]
         return job["read"]["iops"] + job["write"]["iops"]
 
+    def fill(self):
+        self.run(self.fio_command("write", "256k", 8))
+
     def finish(self):
-        self.admin("resync", "limit", "--max", "0")
+        self.admin("resync", "limit", "--min", f"{self.minimum}M", "--max", "0")
         self.admin("resync", "wait", "--timeout", "120")
 
     def undisturbed(self, workload, seconds):
         self.finish()
-        return self.fio(*workload[1:], seconds)
+        return self.iops(self.run(self.fio_command(*workload[1:], seconds)))
 
     def disturbed(self, workload, seconds):
-        """The clients' IOPS, the resync's bytes per second; None if it was done before fio was."""
+        """The clients' IOPS, the resync's bytes per second, whether it outlasted them."""
         self.finish()
         self.admin("resync", "pause")
         self.admin("leg", "refresh", "1", "--whole")
-        # Without a limit all would be copied on tmpfs before fio has begun.
-        self.admin("resync", "limit", "--max", MAXIMUM)
+        self.admin("resync", "limit", "--max", f"{self.maximum}M")
+        clients = subprocess.Popen(
+            self.fio_command(*workload[1:], seconds), stdout=subprocess.PIPE, text=True)
+        deadline = time.monotonic() + 20
+        while "transmission" not in self.admin("connections"):
+            if time.monotonic() > deadline or clients.poll() is not None:
+                sys.exit("fio does not begin")
+            time.sleep(0.02)
         self.admin("resync", "resume")
         begun, before = time.monotonic(), self.resync()["bytesDone"]
-        fio = self.fio(*workload[1:], seconds)
+        text = clients.communicate()[0]
         after = self.resync()
         rate = (after["bytesDone"] - before) / (time.monotonic() - begun)
-        return fio, rate, after["running"]
+        if clients.returncode:
+            sys.exit(f"fio: {text}")
+        return self.iops(text), rate, after["running"]
 
 
 def plot(rows):
@@ -125,15 +139,17 @@ def main():
     parser.add_argument("--directory", default="/dev/shm", help="where the PVs go")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=int, default=2)
-    parser.add_argument("--size", type=int, default=512, help="MiB of the export")
+    parser.add_argument("--size", type=int, default=4096, help="MiB of the export")
+    parser.add_argument("--minimum", type=int, default=16, help="of the resync, MiB/s")
+    parser.add_argument("--maximum", type=int, default=0, help="of the resync, MiB/s; 0: unlimited")
     parser.add_argument("--svg", help="where the plot goes")
     options = parser.parse_args()
     folder = tempfile.mkdtemp(prefix="resync-share-", dir=options.directory)
     mirror = None
     rows, kept = [], True
     try:
-        mirror = Mirror(os.path.abspath(options.server), folder, options.size)
-        mirror.fio("write", "256k", 8)
+        mirror = Mirror(os.path.abspath(options.server), folder, options)
+        mirror.fill()
         print("| workload | undisturbed, IOPS | during the resync | share | resync, MiB/s |")
         print("|---|---:|---:|---:|---:|")
         for workload in WORKLOADS:
@@ -153,7 +169,7 @@ def main():
                 rates.append(noisy[1])
             rate = statistics.median(rates)
             share = statistics.median(ratios)
-            kept = kept and share >= FLOOR and min(rates) >= MINIMUM
+            kept = kept and share >= FLOOR and min(rates) >= options.minimum << 20
             rows.append((workload[0], ratios, rate))
             print(f"| {workload[0]}, depth {workload[3]} | {statistics.median(alone):,.0f} | "
                   f"{statistics.median(beside):,.0f} | {share * 100:.0f} % | {rate / 1048576:.1f} |",

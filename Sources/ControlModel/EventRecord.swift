@@ -20,6 +20,8 @@ public enum EventKind: String, Codable, CaseIterable, Sendable {
   case legReplaced = "leg-replaced"
   /// It does not any more.
   case replaceEnded = "replace-ended"
+  /// A leg was refreshed, or its options were changed, by command.
+  case legChanged = "leg-changed"
   /// A spare is no spare any more.
   case spareDropped = "spare-dropped"
   /// Copying began; `bytes` to copy.
@@ -44,6 +46,8 @@ public enum EventKind: String, Codable, CaseIterable, Sendable {
   case scrubReadFailed = "scrub-read-failed"
   /// A scrub ended; `bytes` differed.
   case scrubDone = "scrub-done"
+  /// A scrub was stopped by command; `bytes` compared.
+  case scrubStopped = "scrub-stopped"
   /// No leg could read a block; `offset`.
   case readFailed = "read-failed"
   /// Blocks that a leg could not read were rewritten; `offset`.

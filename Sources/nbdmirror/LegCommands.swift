@@ -15,8 +15,11 @@ extension MirrorAdapter {
   func failLeg(_ slot: Int) throws(ControlError) {
     let slot = LegSlot(slot)
     try exclusively { () throws(ControlError) in
-      try command("leg \(slot) cannot be failed", slot) { (engine, now) throws(CommandError) in
-        try engine.fail(slot, now: now)
+      // Who asks for what is there already has it.
+      if !isIn(slot, .failed) {
+        try command("leg \(slot) cannot be failed", slot) { (engine, now) throws(CommandError) in
+          try engine.fail(slot, now: now)
+        }
       }
       failedByCommand.withLock { $0.insert(slot) }
       try waitUntilRecorded()
@@ -36,6 +39,7 @@ extension MirrorAdapter {
   func readdLeg(_ slot: Int, force: Bool) throws(ControlError) {
     let slot = LegSlot(slot)
     try exclusively { () throws(ControlError) in
+      if isIn(slot, .online) { return }
       try readdKnown(slot, force: force)
     }
   }
@@ -52,6 +56,9 @@ extension MirrorAdapter {
         try engine.refresh(slot, isWhole: whole, now: now)
       }
       try waitUntilRecorded()
+      let what =
+        whole ? "all that another leg has is copied to it again" : "its errors are forgotten"
+      tell(EventRecord(.legChanged, "leg \(slot) is refreshed: \(what)", leg: slot.index))
     }
   }
 
@@ -63,6 +70,8 @@ extension MirrorAdapter {
         try engine.setWriteMostly(slot, writeMostly, now: now)
       }
       try waitUntilRecorded()
+      let what = writeMostly ? "is write-mostly" : "is read like others"
+      tell(EventRecord(.legChanged, "leg \(slot) \(what)", leg: slot.index))
     }
   }
 
@@ -92,6 +101,12 @@ extension MirrorAdapter {
     _ body: () throws(ControlError) -> Result
   ) throws(ControlError) -> Result {
     try oneAtATime.withLock { (_) throws(ControlError) in try body() }
+  }
+
+  private func isIn(_ slot: LegSlot, _ state: MemberState) -> Bool {
+    server.withEngine { engine in
+      engine.snapshot().legs.contains { $0.slot == slot && $0.state == state && !$0.isJoining }
+    }
   }
 
   private func isOffline(_ slot: LegSlot) -> Bool {

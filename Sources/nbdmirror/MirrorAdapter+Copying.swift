@@ -66,6 +66,8 @@ extension MirrorAdapter {
       try engine.stopScrub(now: now)
     }
     progress.withLock { $0.isScrubbing = false }
+    let done = scrub().bytesDone
+    tell(EventRecord(.scrubStopped, "the scrub is stopped", bytes: done))
   }
 }
 

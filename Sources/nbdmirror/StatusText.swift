@@ -62,8 +62,9 @@ enum StatusText {
   /// The line about copying.
   static func resync(_ resync: ResyncStatus, _ width: Int) -> String {
     if resync.running { return "Resync: " + ProgressLine.text(resync, width: width - 8) + "\n" }
-    if resync.bytesTotal == 0 { return "Resync: idle\n" }
-    return "Resync: idle; the last one copied \(Quantity.bytes(resync.bytesDone)) of "
+    let state = resync.paused ? "paused, nothing to copy" : "idle"
+    if resync.bytesTotal == 0 { return "Resync: \(state)\n" }
+    return "Resync: \(state); the last one copied \(Quantity.bytes(resync.bytesDone)) of "
       + "\(Quantity.bytes(resync.bytesTotal))\n"
   }
 

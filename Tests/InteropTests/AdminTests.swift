@@ -152,5 +152,33 @@ extension Interop {
         try await mirror.expectEqualLegsAfterStop()
       }
     }
+
+    @Test("what is there already can be asked for again, and events tell what was changed")
+    func again() async throws {
+      try await withMirror(legs: 3, size: "16M") { mirror in
+        try await mirror.serve()
+        for _ in 0..<2 { try await mirror.mustAdmin(["leg", "fail", "1"]) }
+        let generation = try await mirror.examine(mirror.paths[0]).generation
+        try await mirror.mustAdmin(["leg", "fail", "1"])
+        #expect(try await mirror.examine(mirror.paths[0]).generation == generation)
+        for _ in 0..<2 { try await mirror.mustAdmin(["leg", "readd", "1"]) }
+        for _ in 0..<2 { try await mirror.mustAdmin(["resync", "pause"]) }
+        #expect(try await mirror.admin(["resync"]).output.contains("paused"))
+        try await mirror.mustAdmin(["resync", "resume"])
+        try await mirror.mustAdmin(["leg", "set", "2", "--write-mostly", "on"])
+        try await mirror.mustAdmin(["leg", "refresh", "0"])
+        try await mirror.mustAdmin(["resync", "limit", "--max", "1M"])
+        try await mirror.mustAdmin(["scrub", "check"])
+        try await mirror.mustAdmin(["scrub", "stop"])
+        let events = try await mirror.admin(["events"]).output
+        for words in [
+          " leg-changed: leg 2 is write-mostly", " leg-changed: leg 0 is refreshed",
+          " scrub-stopped: ",
+        ] {
+          #expect(events.contains(words), "\(events)")
+        }
+        try await mirror.expectEqualLegsAfterStop()
+      }
+    }
   }
 }

@@ -133,7 +133,7 @@ private struct Administrator: Sendable {
   }
 }
 
-extension Interop {
+extension Crash {
   struct AdminSoak {
     private func descriptors(_ mirror: MirrorUnderTest) throws -> Int {
       let pid = try #require(mirror.server).pid
@@ -179,7 +179,7 @@ extension Interop {
       #expect(try await mirror.firstDifference(among: inSync.map(\.path)) == nil)
     }
 
-    @Test("three administrators at random beside a verifying load")
+    @Test("three administrators at random beside a verifying load", .timeLimit(.minutes(30)))
     func soak() async throws {
       let seed = UInt64(seedOfThisRun())
       let text = ProcessInfo.processInfo.environment["NBDMIRROR_SOAK"] ?? ""
