@@ -1,4 +1,4 @@
-// The server's lines on the standard error output.
+// Lines on the standard error output: the server's, and remarks of commands.
 
 import Glibc
 

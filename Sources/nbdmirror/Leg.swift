@@ -140,7 +140,13 @@ struct LegRefresh: ParsableCommand {
 
   func run() throws {
     let (client, leg) = try options.find()
+    let hasFailed = try client.mirror().state == .failed
     Terminal.write(LegPath.report(try client.refreshLeg(leg.id, whole: whole)))
+    if hasFailed, try client.mirror().state != .failed {
+      Journal.write(
+        "flushes succeed again; what clients wrote and had not flushed when they began to fail may be "
+          + "lost: check file systems and databases")
+    }
   }
 }
 

@@ -68,6 +68,7 @@ struct ResyncWait: AsyncParsableCommand {
   private func wait(_ client: ControlClient, _ printer: ProgressPrinter) async throws -> String {
     let deadline = timeout.map { ContinuousClock.now + .seconds($0) }
     var watch = ResyncWatch()
+    var isPauseTold = false
     while true {
       let status = try read(client)
       let now = ContinuousClock.now
@@ -77,6 +78,10 @@ struct ResyncWait: AsyncParsableCommand {
         return sentence
       case .failed(let sentence): throw CommandFailure(sentence)
       case .working: printer.show(status.resync, at: now)
+      }
+      if status.resync.paused, !isPauseTold {
+        Journal.write("the resync is paused: it goes on after 'nbdmirror resync resume'")
+        isPauseTold = true
       }
       if let deadline, now >= deadline {
         throw CommandFailure("not in sync yet: \(ProgressLine.numbers(status.resync).trimmed)")

@@ -275,4 +275,23 @@ struct CommandTests {
     #expect(LegPath.find("x.img", in: legs)?.slot == 0)
     #expect(LegPath.absolute("nbd://host/x") == "nbd://host/x")
   }
+  @Test("resync wait says that the resync is paused; refresh after a failed flush what may be lost")
+  func remarks() throws {
+    let server = try TestServer()
+    server.mirror.state.withLock {
+      $0.status = Samples.syncing
+      $0.status.resync.paused = true
+    }
+    let waited = try CommandTests.run(
+      ["resync", "wait", "--timeout", "0.5", "--control", server.path])
+    #expect(waited.status == 1)
+    #expect(waited.error.components(separatedBy: "the resync is paused").count == 2, "\(waited)")
+    server.mirror.state.withLock {
+      $0.status = Samples.healthy
+      $0.status.state = .failed
+    }
+    // The scripted mirror stays failed: then there is nothing to say.
+    let still = try CommandTests.run(["leg", "refresh", "0", "--control", server.path])
+    #expect(still.status == 0 && still.error.isEmpty, "\(still)")
+  }
 }

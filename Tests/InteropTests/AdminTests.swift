@@ -180,5 +180,34 @@ extension Interop {
         try await mirror.expectEqualLegsAfterStop()
       }
     }
+
+    @Test(
+      "after a flush of the last leg failed, refresh lets flushes succeed and says what may be lost"
+    )
+    func latched() async throws {
+      try await withMirror(size: "16M") { mirror in
+        try await mirror.serve()
+        try await mirror.mustAdmin(["leg", "fail", "1"])
+        try await mirror.mustAdmin(["fault", "add", "0", "error", "--op", "flush", "--count", "1"])
+        let write = [
+          "/usr/bin/python3", "-c",
+          """
+          import nbd, sys
+          h = nbd.NBD(); h.connect_uri(sys.argv[1])
+          h.pwrite(b"x" * 4096, 0); h.flush()
+          """, mirror.uri,
+        ]
+        #expect(try await run(write).status != 0)
+        #expect(try await mirror.status().state == "failed")
+        #expect(try await run(write).status != 0, "no flush succeeds meanwhile")
+        let refreshed = try await mirror.admin(["leg", "refresh", "0"])
+        #expect(refreshed.status == 0, "\(refreshed)")
+        #expect(refreshed.errors.contains("may be lost"), "\(refreshed)")
+        try await must(write)
+        try await mirror.mustAdmin(["leg", "readd", "1"])
+        try await mirror.mustAdmin(["resync", "wait"])
+        try await mirror.expectEqualLegsAfterStop()
+      }
+    }
   }
 }
