@@ -13,7 +13,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 packages=(
   liburing-dev libnbd-dev libgnutls28-dev pkg-config
   libnbd-bin python3-libnbd fio nbdkit qemu-utils nbd-client
-  e2fsprogs mount util-linux strace curl gnutls-bin python3-venv
+  e2fsprogs mount util-linux strace curl gnutls-bin python3-venv systemd
 )
 
 # say TEXT: a heading with the seconds since the begin.

@@ -140,8 +140,6 @@ public final class MirrorServer: Sendable {
         listener.end()
       }
     }
-    // Without the privilege, memory pressure on the same host can block: best effort.
-    _ = becomeIOFlusher()
     let desk = try ObserverDesk(observer)
     defer { desk.close() }
     let plan = ReactorPlan(

@@ -148,8 +148,15 @@ final class EventTicker: Sendable {
   /// Starts it; once, when the server serves.
   func start() throws(ServerError) {
     let made = try ServerThread { [self] in
+      var watchdog = Watchdog.ofThisProcess(now: monotonicNanoseconds())
       while !waitFor(milliseconds: 250, { isOver.load(ordering: .acquiring) }) {
-        adapter.tellWhatGoesOn(seconds: monotonicNanoseconds() / Nanoseconds.second)
+        let now = monotonicNanoseconds()
+        adapter.tellWhatGoesOn(seconds: now / Nanoseconds.second)
+        // Whoever holds the engine for good keeps the server from living, too.
+        adapter.server.withEngine { _ in }
+        if watchdog?.isDue(now: now, turns: adapter.server.statistics().turns) == true {
+          Systemd.notify("WATCHDOG=1")
+        }
       }
       adapter.tellWhatGoesOn(seconds: monotonicNanoseconds() / Nanoseconds.second)
     }

@@ -13,6 +13,7 @@ import Legs
 import MirrorEngine
 import MirrorFormat
 import NBDProtocol
+import Ring
 import Server
 
 /// The verb.
@@ -100,6 +101,10 @@ struct Serve: ParsableCommand {
       valueName: "FILE"), completion: .file())
   var faults: String?
 
+  @Flag(
+    help: "Keep the server in memory and from the OOM killer: for exports attached on this host.")
+  var lockMemory = false
+
   @Option(
     help: ArgumentHelp(
       "Busy wait for up to so many microseconds before a thread sleeps; 0: never.",
@@ -132,6 +137,10 @@ struct Serve: ParsableCommand {
 
   private func serve() throws {
     let signals = try TerminationSignals.block()
+    // Before any thread exists: it holds for them all. Without the privilege, memory pressure on
+    // this host can block an export that is attached here: best effort.
+    let isFlusher = becomeIOFlusher()
+    if lockMemory { LocalUse.lockMemory(isFlusher: isFlusher) }
     let mirror = try OpenMirror(self)
     let configuration = try configure(mirror)
     let server = try MirrorServer(

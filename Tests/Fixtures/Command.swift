@@ -6,6 +6,10 @@
 //  2. Output goes to files, not pipes, so that a talkative program can't block on its reader.
 //  3. Nobody reads the terminal: standard input is /dev/null, or a pipe from the test.
 import Foundation
+import Synchronization
+
+/// One process is started at a time.
+private let spawning = Mutex(())
 
 /// What a finished command left behind.
 public struct CommandResult: Sendable, CustomStringConvertible {
@@ -77,7 +81,8 @@ public final class BackgroundProcess {
     process.standardInput = input ?? FileHandle.nullDevice
     process.standardOutput = FileHandle(forWritingAtPath: outputPath)
     process.standardError = FileHandle(forWritingAtPath: errorPath)
-    try process.run()
+    // Foundation's `run` on several threads at once crashed after some thousand processes.
+    try spawning.withLock { _ in try process.run() }
   }
 
   /// The process id. `env` replaces itself by the program, so it is the program's.
