@@ -16,15 +16,23 @@ extension Engine {
 
   /// Whether the mirror can do without `slot`: every region has another good online leg, by what
   /// the log holds too. (Else a crash would find a region of which no leg is good: the label that
-  /// excludes this leg may be durable before the page that says who else is good.)
-  func canLose(_ slot: LegSlot) -> Bool {
+  /// excludes this leg may be durable before the page that says who else is good.) That this leg is
+  /// stale in a region counts when the log has it, too: until then the log may call it the only good
+  /// one there.
+  ///
+  /// - Parameter isBatchOnOthers: the log batch that just ended is durable on every online leg but
+  ///   this one; so what it says is what a start without this leg will find.
+  func canLose(_ slot: LegSlot, isBatchOnOthers: Bool = false) -> Bool {
     let others = online.subtracting(LegSet(slot))
     guard !others.isEmpty else { return false }
     guard keeps(.lastGoodCopyStays) else { return true }
     if start.logKind == .core, !start.isReadOnly { return hasCompleteLeg(others) }
     for region in 0..<map.layout.regionCount {
-      let lacking = isLogged ? map.possiblyStale(region) : map.stale(region)
-      if !map.stale(region).contains(slot), others.subtracting(lacking).isEmpty { return false }
+      let (lacking, isLacking) =
+        isLogged
+        ? map.staleAfterCrash(region, slot, isImageDurable: isBatchOnOthers)
+        : (map.stale(region), map.stale(region).contains(slot))
+      if !isLacking, others.subtracting(lacking).isEmpty { return false }
     }
     return true
   }
@@ -41,9 +49,11 @@ extension Engine {
 
   /// Takes a leg offline unless it holds the only good copy of something; true if it is offline.
   @discardableResult
-  mutating func failLeg(_ slot: LegSlot, _ state: MemberState, errno: Int32) -> Bool {
+  mutating func failLeg(
+    _ slot: LegSlot, _ state: MemberState, errno: Int32, isBatchOnOthers: Bool = false
+  ) -> Bool {
     guard online.contains(slot) else { return true }
-    guard canLose(slot) else { return false }
+    guard canLose(slot, isBatchOnOthers: isBatchOnOthers) else { return false }
     online.remove(slot)
     suspects.remove(slot)
     legs[slot.index].phase = .offline

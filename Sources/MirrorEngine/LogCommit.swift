@@ -92,11 +92,12 @@ extension Engine {
     log.isInFlight = false
     for unit in log.batchUnits { units.release(unit) }
     var failed = log.failed
+    let isBatchOnOthers = failed.intersection(online).count == 1
     while let leg = failed.popFirst() {
       if legs[leg.index].phase == .joining {
         failJoin(leg)
       } else {
-        failLeg(leg, .failed, errno: Errno.eio)
+        failLeg(leg, .failed, errno: Errno.eio, isBatchOnOthers: isBatchOnOthers)
       }
     }
     let isGood = log.failed.intersection(online).isEmpty

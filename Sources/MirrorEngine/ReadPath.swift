@@ -171,6 +171,19 @@ extension Engine {
     }
   }
 
+  /// No leg has what was to be written back: the leg that was read is gone, too. Asks another one,
+  /// if there is one; false if there is none.
+  mutating func readAgain(_ index: Int) -> Bool {
+    let failed = operations[index].failed
+    operations[index].tried = operations[index].tried.union(failed)
+    let left = map.good(online, in: operations[index].chunk).subtracting(operations[index].tried)
+    guard !left.isEmpty else { return false }
+    operations[index].failed = .none
+    operations[index].written = .none
+    startRead(index)
+    return true
+  }
+
   /// The chunk stands in the request's buffer.
   mutating func readDone(_ index: Int) {
     let tried = operations[index].tried

@@ -255,6 +255,19 @@ struct RegionMap: ~Copyable {
     LegSet(bits: UInt8(truncatingIfNeeded: words[region] | possible[region]))
   }
 
+  /// Legs that are stale in `region`, or that the map may call stale there after a crash, and
+  /// whether it surely calls `slot` so. With `isImageDurable` the image in flight counts as written.
+  func staleAfterCrash(
+    _ region: Int, _ slot: LegSlot, isImageDurable: Bool
+  ) -> (possible: LegSet, isCertain: Bool) {
+    let bit = UInt16(LegSet(slot).bits)
+    guard isImageDurable, pageInFlight[page(of: region)] else {
+      return (possiblyStale(region), isDurableBits(bit, in: region))
+    }
+    let image = LegSet(bits: UInt8(truncatingIfNeeded: words[region] | staged[region]))
+    return (image, staged[region] & bit != 0)
+  }
+
   /// Legs whose stale bit is durable in every region of `range`.
   func durablyStale(in range: ByteRange) -> LegSet {
     var bits = LegSet(bits: 0xff)

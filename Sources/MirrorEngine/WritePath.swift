@@ -168,6 +168,7 @@ extension Engine {
       if !noSpace {
         while let leg = failed.popFirst() { failLeg(leg, .failed, errno: Errno.eio) }
       }
+      if operation.kind == .read, readAgain(index) { return }
       failChunk(index, error: noSpace ? Errno.enospc : Errno.eio)
       return
     }
@@ -231,7 +232,9 @@ extension Engine {
       let hasLeft = !membership.recordedOnline.subtracting(online).isEmpty
       for region in map.regions(of: operations[index].chunk) {
         copier.invalidate(region, missedBy: .none, mayDiffer: true)
-        let readable = online.subtracting(recordedStale(in: map.range(of: region)))
+        // Only who is stale in memory and in the log is read neither now nor after a crash.
+        let left = recordedStale(in: map.range(of: region)).intersection(map.stale(region))
+        let readable = online.subtracting(left)
         if map.hasIntent(region), readable.count > 1 || hasLeft { map.markUnresolved(region) }
       }
     }
