@@ -18,10 +18,8 @@ extension Engine {
   /// the log holds too. (Else a crash would find a region of which no leg is good: the label that
   /// excludes this leg may be durable before the page that says who else is good.) That this leg is
   /// stale in a region counts when the log has it, too: until then the log may call it the only good
-  /// one there.
-  ///
-  /// - Parameter isBatchOnOthers: the log batch that just ended is durable on every online leg but
-  ///   this one; so what it says is what a start without this leg will find.
+  /// one there. With `isBatchOnOthers` the log batch that just ended is durable on every online leg
+  /// but this one: what it says is what a start without this leg will find.
   func canLose(_ slot: LegSlot, isBatchOnOthers: Bool = false) -> Bool {
     let others = online.subtracting(LegSet(slot))
     guard !others.isEmpty else { return false }

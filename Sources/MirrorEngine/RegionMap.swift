@@ -256,16 +256,17 @@ struct RegionMap: ~Copyable {
   }
 
   /// Legs that are stale in `region`, or that the map may call stale there after a crash, and
-  /// whether it surely calls `slot` so. With `isImageDurable` the image in flight counts as written.
+  /// whether `slot` is so now and after any crash. With `isImageDurable` the image in flight counts as written.
   func staleAfterCrash(
     _ region: Int, _ slot: LegSlot, isImageDurable: Bool
   ) -> (possible: LegSet, isCertain: Bool) {
     let bit = UInt16(LegSet(slot).bits)
     guard isImageDurable, pageInFlight[page(of: region)] else {
-      return (possiblyStale(region), isDurableBits(bit, in: region))
+      let isStale = words[region] & bit != 0
+      return (possiblyStale(region), isStale && isDurableBits(bit, in: region))
     }
     let image = LegSet(bits: UInt8(truncatingIfNeeded: words[region] | staged[region]))
-    return (image, staged[region] & bit != 0)
+    return (image, words[region] & staged[region] & bit != 0)
   }
 
   /// Legs whose stale bit is durable in every region of `range`.
