@@ -201,12 +201,14 @@ extension Engine {
     for index in members.indices where members[index].replaces == slot {
       members[index].replaces = nil
     }
-    return Label(
+    var label = Label(
       sequence: sequence, setId: start.setId, name: start.name, legId: legId, slot: slot,
       lineage: membership.lineage, members: members, layout: start.layout,
       logKind: start.logKind, isClean: false, createdSeconds: start.createdSeconds,
       resyncMinBytesPerSecond: start.resyncMinBytesPerSecond,
       resyncMaxBytesPerSecond: start.resyncMaxBytesPerSecond)
+    label.salt = labelSalt &+ sequence
+    return label
   }
 
   /// Adds a PV at `slot` (from `slotForNewLeg`): as a leg to which everything is copied; in the

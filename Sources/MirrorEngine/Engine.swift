@@ -37,6 +37,8 @@ public struct Engine: ~Copyable {
   let startedAt: Instant
   var now: Instant
   var random: PRNG
+  /// With the sequence added, the salt of a label.
+  let labelSalt: UInt64
 
   var operations: [Operation]
   var freeOperations: [Int32]
@@ -100,6 +102,7 @@ public struct Engine: ~Copyable {
     scratch = Scratch(count: ScratchUnits.totalBytes)
     blockBytes = UInt64(start.layout.blockBytes)
     random = PRNG(seed: start.seed)
+    labelSalt = random.next()
     operations = Array(repeating: Operation(), count: operationCount)
     freeOperations = (0..<Int32(operationCount)).reversed()
     lock = RangeLock(operations: operationCount)
@@ -112,7 +115,8 @@ public struct Engine: ~Copyable {
     membership = Membership(
       lineage: start.lineage, recordedOnline: .none, nextSequence: start.nextLabelSequence)
     log = RegionLog(
-      sequences: start.pageSequences, copies: start.pageCopies, operations: operationCount)
+      sequences: start.pageSequences, copies: start.pageCopies,
+      operations: operationCount)
     flushes = FlushRounds(operations: operationCount)
     copier = Copier(regions: start.layout.regionCount)
     copier.setPaused(start.isResyncPaused, now: now)

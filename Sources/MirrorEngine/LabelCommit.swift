@@ -102,6 +102,7 @@ extension Engine {
       createdSeconds: start.createdSeconds,
       resyncMinBytesPerSecond: rate.min, resyncMaxBytesPerSecond: rate.max)
     label.isResyncPaused = copier.isPaused
+    label.salt = labelSalt &+ label.sequence
     if start.wallSeconds > 0 {
       let seconds = now.nanoseconds(since: startedAt) / Nanoseconds.second
       label.writtenSeconds = start.wallSeconds + seconds

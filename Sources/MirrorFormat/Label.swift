@@ -39,10 +39,15 @@
 //                     +24 8 one above the counter of the newest label that it is known to hold
 //       704      2  bytes of the name, 1...255
 //       706    255  name, UTF-8; the rest 0
-//       961     63  0
+//       961     55  0
+//      1016      8  salt, again at 1528, 2040, 2552, 3064, 3576 and 4080: once in each sector but the first
 //      1024    128  8 ids of 16 bytes, by slot: the newest generation whose label went to it
-//      1152   2940  0
+//      1152   2940  0, but for the salt
 //      4092      4  CRC32C of bytes 0...4091
+//
+// The salt is another one in every label that is written. A label that was torn by a crash stands there until
+// the next write of that copy; were that torn, too, sectors that are the same in both would complete
+// the first one, and a label that nobody wrote to its end would be valid.
 //
 // How a label is committed (the writer's duty; `Election` relies on it): write the copy that
 // `ElectedLabel.nextCopy` names, with a sequence one higher, and flush: now it is durable. Then
@@ -95,6 +100,8 @@ public struct Label: Equatable, Sendable {
   public var resyncMaxBytesPerSecond: UInt64
   /// Copying was paused by command, and stays so at the next start.
   public var isResyncPaused = false
+  /// Another number in every label that a server writes: no sector but the first is the same in two.
+  public var salt: UInt64 = 0
   /// Feature bits. Encoding drops compatible ones that this version does not know.
   public var features: Features
 

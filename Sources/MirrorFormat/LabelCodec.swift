@@ -14,6 +14,7 @@ extension Label {
   private static let memberBytes = 32
   private static let nameOffset = 706
   private static let offeredOffset = 1024
+  private static let saltOffsets = [1016, 1528, 2040, 2552, 3064, 3576, 4080]
   private static let checksumOffset = 4092
 
   /// Writes the label's 4096 bytes.
@@ -53,6 +54,7 @@ extension Label {
     let name = Array(name.utf8)
     bytes.store(littleEndian: UInt16(name.count), at: 704)
     bytes.store(name, at: Label.nameOffset)
+    for offset in Label.saltOffsets { bytes.store(littleEndian: salt, at: offset) }
     let checksum = bytes.crc32c(of: 0..<Label.checksumOffset)
     bytes.store(littleEndian: checksum, at: Label.checksumOffset)
   }
@@ -126,6 +128,7 @@ extension Label {
       features: features)
     label.isResyncPaused = bytes.littleEndianUInt32(at: 36) & pausedFlag != 0
     label.writtenSeconds = bytes.littleEndianUInt64(at: 152)
+    label.salt = bytes.littleEndianUInt64(at: saltOffsets[0])
     return label
   }
 

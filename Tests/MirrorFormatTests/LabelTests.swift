@@ -35,6 +35,7 @@ struct LabelTests {
       members: members,
       layout: try Layout.plan(sizeBytes: 1 << 30, regionBytes: nil, blockBytes: 4096),
       logKind: .core, isClean: true, createdSeconds: 0x77)
+    label.salt = 0x5a17
     let bytes = Samples.bytes(label)
     #expect(Array(bytes[0..<16]) == Array("nbdmirror label\n".utf8))
     #expect(Array(bytes[16..<24]) == [1, 0, 0, 0, 0, 16, 0, 0])
@@ -54,7 +55,14 @@ struct LabelTests {
     #expect(bytes[560] == 1 && bytes[562] == 3)
     #expect(Array(bytes[1056..<1072]) == Array(0x11...0x20))
     #expect(bytes[704] == 6 && Array(bytes[706..<712]) == Array("golden".utf8))
-    #expect((bytes[961..<1056] + bytes[1072..<4092]).allSatisfy { $0 == 0 })
+    // The salt stands in every sector but the first.
+    let salted = (1..<8).map { $0 * 512 + ($0 == 7 ? 496 : 504) }
+    for offset in salted {
+      #expect(bytes.withRawSpan { $0.littleEndianUInt64(at: offset) } == 0x5a17)
+    }
+    let rest = Array(961..<1056) + Array(1072..<4092)
+    #expect(
+      rest.allSatisfy { at in bytes[at] == 0 || salted.contains { ($0..<$0 + 8).contains(at) } })
     // A version that knew no pause wrote just these bytes; only the flag tells them apart.
     #expect(!(try Samples.decode(bytes).get().isResyncPaused))
     label.isResyncPaused = true
@@ -122,6 +130,27 @@ struct LabelTests {
         let bytes = Samples.torn(old: before, new: Samples.bytes(new), subset: subset)
         guard case .success(let label) = Samples.decode(bytes) else { continue }
         #expect(known.contains(label), "a mix of two labels (sectors \(subset)) was believed")
+      }
+    }
+  }
+
+  @Test("one that was torn is not completed by the next one, torn too")
+  func tornTwice() throws {
+    var random = PRNG(seed: 19)
+    let before = Samples.bytes(try Samples.label(&random))
+    // Two servers that write nearly the same: what they list, and who came before, are equal.
+    let first = try Samples.label(&random)
+    var second = first
+    second.sequence += 1
+    second.lineage.current.id = Identifier(high: 1, low: 2)
+    second.salt += 1
+    let (one, other) = (Samples.bytes(first), Samples.bytes(second))
+    for left in 0..<256 {
+      let torn = Samples.torn(old: before, new: one, subset: left)
+      for _ in 0..<16 {
+        let subset = random.int(in: 1...254)
+        let result = Samples.decode(Samples.torn(old: torn, new: other, subset: subset))
+        #expect(!result.isSuccess, "sectors \(left), then \(subset)")
       }
     }
   }

@@ -42,6 +42,7 @@ enum Samples {
         incompatible: 0))
     label.writtenSeconds = random.next()
     label.isResyncPaused = random.chance(1, in: 2)
+    label.salt = random.next()
     return label
   }
 
