@@ -95,10 +95,12 @@ public struct Reduction: Sendable, Equatable {
 
   /// Puts features in and takes others out.
   public init(
-    with: Features, without: Features = [], logKind: LogKind? = nil, legsMax: Int? = nil
+    with: Features, without: Features = [], logKind: LogKind? = nil, legsMax: Int? = nil,
+    operationsMax: Int? = nil
   ) {
     self.with = with
     self.legsMax = legsMax
+    self.operationsMax = operationsMax
     self.without = without
     self.logKind = logKind
   }
