@@ -77,7 +77,10 @@ public final class BackgroundProcess {
     process.executableURL = URL(fileURLWithPath: "/usr/bin/env")
     // Foundation hands the thread's signal mask on, and a pool thread's blocks SIGTERM: undo that.
     process.arguments = ["--default-signal"] + command
-    process.environment = ProcessInfo.processInfo.environment.merging(environment) { $1 }
+    // The TLS tests of this process set it; a client that writes its secrets there is not their case.
+    var inherited = ProcessInfo.processInfo.environment
+    inherited["SSLKEYLOGFILE"] = nil
+    process.environment = inherited.merging(environment) { $1 }
     process.standardInput = input ?? FileHandle.nullDevice
     process.standardOutput = FileHandle(forWritingAtPath: outputPath)
     process.standardError = FileHandle(forWritingAtPath: errorPath)
