@@ -19,7 +19,8 @@ extension Interop {
         .trimmingCharacters(in: .newlines)
       let result = try await run(
         [
-          program, "run", "\(url)openapi.yaml", "--url", String(url.dropLast()),
+          "env", "-C", mirror.directory, program, "run", "\(url)openapi.yaml", "--url",
+          String(url.dropLast()),
           "-H", "Authorization: Bearer \(token)", "--phases", "examples,coverage,fuzzing",
           "--exclude-checks", "positive_data_acceptance", "--no-color",
         ] + options, seconds: 240)
@@ -33,7 +34,9 @@ extension Interop {
       let seed = seedOfThisRun()
       print("schemathesis: seed \(seed)")
       try await withMirror(legs: 3, size: "64M") { mirror in
-        try await mirror.serve(["--control-listen", ":0"])
+        // Both leave files where they are: PVs of invented names, caches.
+        try await mirror.serve(
+          ["--control-listen", ":0"], wrapper: ["env", "-C", mirror.directory])
         let load = try BackgroundProcess(
           [
             "fio", "--name=verify", "--ioengine=nbd", "--uri=\(mirror.uri)", "--rw=randrw",
