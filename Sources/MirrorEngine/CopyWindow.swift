@@ -161,9 +161,9 @@ extension Engine {
   /// One leg is left, and no start will ask another one: what it holds is the truth, as soon as no
   /// copy is in its cache only.
   mutating func resolveIfAlone() {
-    guard map.unresolved.count > 0, online.count == 1, membership.recordedOnline == online else {
-      return
-    }
+    guard map.unresolved.count > 0, online.count == 1, membership.recordedOnline == online,
+      membership.isOpenRecorded
+    else { return }
     if copier.unflushed.count == 0 {
       map.resolveAll()
     } else if !flushes.isLatched, !flushes.currentPurposes.resolvesAlone, !copier.hasWindows {

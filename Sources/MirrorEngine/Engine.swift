@@ -115,8 +115,7 @@ public struct Engine: ~Copyable {
     membership = Membership(
       lineage: start.lineage, recordedOnline: .none, nextSequence: start.nextLabelSequence)
     log = RegionLog(
-      sequences: start.pageSequences, copies: start.pageCopies,
-      operations: operationCount)
+      sequences: start.pageSequences, copies: start.pageCopies, operations: operationCount)
     flushes = FlushRounds(operations: operationCount)
     copier = Copier(regions: start.layout.regionCount)
     copier.setPaused(start.isResyncPaused, now: now)

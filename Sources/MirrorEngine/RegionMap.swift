@@ -256,7 +256,8 @@ struct RegionMap: ~Copyable {
   }
 
   /// Legs that are stale in `region`, or that the map may call stale there after a crash, and
-  /// whether `slot` is so now and after any crash. With `isImageDurable` the image in flight counts as written.
+  /// whether `slot` is so now and after any crash. With `isImageDurable` the image in flight counts
+  /// as written.
   func staleAfterCrash(
     _ region: Int, _ slot: LegSlot, isImageDurable: Bool
   ) -> (possible: LegSet, isCertain: Bool) {

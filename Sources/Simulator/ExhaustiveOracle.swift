@@ -11,7 +11,8 @@
 // (Gibbons and Korach 1997). What a crash cut off took effect before the crash or never.
 //
 // 1. A kill takes nothing back (P2): only what was open is decided anew.
-// 2. A power loss may bring back any value that no durable one came after (P1).
+// 2. A power loss may bring back any value that no durable one came after (P1). That a durable one
+//    was read later shows, too, that what a crash cut off before never happened.
 // 3. Durable is what was acked with FUA, and what was known before a flush that was acked began.
 //    What a power loss has left is known again once it was read, and durable once it was flushed.
 
