@@ -20,13 +20,18 @@ enum LocalUse {
     if mlockall(MCL_CURRENT | MCL_FUTURE | 4 /* MCL_ONFAULT, linux/mman.h */) != 0 {
       Journal.write("warning: memory cannot be locked: \(SystemError(code: errno))")
     }
+    if let error = spareFromOOM() {
+      Journal.write("warning: the OOM killer may end this server: \(error)")
+    }
+  }
+
+  private static func spareFromOOM() -> SystemError? {
     let file = unsafe open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC)
+    guard file >= 0 else { return SystemError(code: errno) }
+    defer { close(file) }
     let text = Array("-1000".utf8)
     // The array lives through the call.
     let written = unsafe text.withUnsafeBytes { unsafe write(file, $0.baseAddress, $0.count) }
-    if written != text.count {
-      Journal.write("warning: the OOM killer may end this server: \(SystemError(code: errno))")
-    }
-    if file >= 0 { close(file) }
+    return written == text.count ? nil : SystemError(code: errno)
   }
 }

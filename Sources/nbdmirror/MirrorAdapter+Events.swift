@@ -152,6 +152,7 @@ final class EventTicker: Sendable {
       while !waitFor(milliseconds: 250, { isOver.load(ordering: .acquiring) }) {
         let now = monotonicNanoseconds()
         adapter.tellWhatGoesOn(seconds: now / Nanoseconds.second)
+        guard watchdog != nil else { continue }
         // Whoever holds the engine for good keeps the server from living, too.
         adapter.server.withEngine { _ in }
         if watchdog?.isDue(now: now, turns: adapter.server.statistics().turns) == true {

@@ -27,7 +27,8 @@ struct TokenFile {
     }
     guard status.st_mode & 0o007 == 0 else {
       throw CommandFailure(
-        "everybody may read or write the token file \(path): take that away with chmod o= ")
+        "everybody may read or write the token file \(path): take that away with "
+          + "chmod o= \(path)")
     }
     var bytes = [UInt8](repeating: 0, count: ControlToken.lengths.upperBound + 2)
     let count = unsafe bytes.withUnsafeMutableBytes { buffer in
