@@ -204,8 +204,11 @@ extension Engine {
       park(index, .awaitingStale)
       return
     }
-    // With a log in memory the ack waits for a label that calls them syncing.
-    if isLogged { operations[index].excused = operations[index].excused.union(missing) }
+    // Its own log says so, too, unless it has gone offline since: then the ack waits for the label
+    // that excludes it. With a log in memory it waits for one that calls them syncing.
+    if isLogged {
+      operations[index].excused = operations[index].excused.union(missing.intersection(online))
+    }
     writeDecided(index)
   }
 

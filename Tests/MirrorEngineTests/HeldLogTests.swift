@@ -54,8 +54,11 @@ struct HeldLogTests {
     driver.complete(error: 5) { driver.isLog($0) && $0.leg.index == 0 }
     driver.complete { driver.isLog($0) && $0.leg.index == 1 }
     #expect(driver.leg(0)?.state == .failed)
-    driver.runToRest()
+    driver.completeAll(where: driver.isLog)
+    #expect(driver.replies[write] == nil, "that leg 0 is stale only the log of leg 1 says")
+    driver.completeAll(where: driver.isLabel)
     #expect(driver.replies[write] == 0)
+    driver.runToRest()
     let label = try #require(driver.leg(1))
     #expect(label.state == .online && label.staleBytes == 0)
   }
