@@ -273,6 +273,8 @@ public struct World: ~Copyable {
       losesCache.remove(slot)
       lostCache.insert(slot)
     }
+    // They are excluded, or listed as what they are: nobody believes what they lost.
+    if engine.isLabelSettled { lostCache = .none }
   }
 
   // MARK: Notes

@@ -331,6 +331,8 @@ extension World {
         returned.labelSequence = 0
         returned.labelCopy = 0
       }
+      // Until a label says what it is now, one that lists it online may count.
+      if !leg.lost.isEmpty { lostCache.insert(slot) }
       leg.forgetLost()
       if random.chance(1, in: 2) { disturb() }
       if returned.isTreatedAsNew { leg.eraseMetadata() }
