@@ -168,8 +168,7 @@ extension Engine {
       if !noSpace {
         while let leg = failed.popFirst() { failLeg(leg, .failed, errno: Errno.eio) }
       }
-      if operation.kind == .read, readAgain(index) { return }
-      failChunk(index, error: noSpace ? Errno.enospc : Errno.eio)
+      writeLost(index, error: noSpace ? Errno.enospc : Errno.eio)
       return
     }
     // A leg that cannot be taken offline (it alone has some other region) is stale here instead.
@@ -179,6 +178,11 @@ extension Engine {
       if online.contains(leg) { missing.insert(leg) }
     }
     operations[index].failed = missing
+    // With who went, a commit may have ended that let a leg go that has the write, too.
+    guard map.isCovered(operation.chunk, by: operation.written) else {
+      writeLost(index, error: Errno.eio)
+      return
+    }
     if start.logKind == .core, !missing.isEmpty, !hasCompleteLeg(online.subtracting(missing)) {
       failChunk(index, error: operation.onlyNoSpace ? Errno.enospc : Errno.eio)
       return
@@ -189,6 +193,12 @@ extension Engine {
       membership.needsCommit = true
       staleRecorded(index)
     }
+  }
+
+  /// Nobody has the chunk: a read whose write-back it was may be asked of another leg.
+  private mutating func writeLost(_ index: Int, error: Int32) {
+    if operations[index].kind == .read, readAgain(index) { return }
+    failChunk(index, error: error)
   }
 
   /// Waits until the legs that missed the chunk and stay online are durably stale there.

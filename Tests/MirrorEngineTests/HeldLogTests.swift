@@ -161,4 +161,26 @@ struct HeldLogTests {
     driver.completeAll { !isWriteBack($0) }
     #expect(driver.replies[read] == 0)
   }
+
+  @Test("a write does not count as held by a leg that goes while it is decided")
+  func holderGoes() throws {
+    let driver = try EngineDriver.opened(legs: 3)
+    _ = driver.submit(.write, 0, 4096)
+    driver.runToRest()
+    // A page for region 1: two legs fail it, the third is slow.
+    _ = driver.submit(.write, 1 << 20, 4096)
+    for leg in [0, 2] {
+      driver.complete(error: 5) { driver.isLog($0) && $0.leg.index == leg }
+    }
+    let write = driver.submit(.write, 0, 4096)
+    let isData = { (io: LegIO) in driver.isData(io) && io.kind == .write }
+    driver.complete { isData($0) && $0.leg.index == 0 }
+    driver.complete(error: 5) { isData($0) && $0.leg.index == 2 }
+    // Leg 1 goes, with it the page's last hope, with it leg 0, which alone has the write.
+    driver.complete(error: 5) { isData($0) && $0.leg.index == 1 }
+    let run = driver.engine.statusRun(at: ByteRange(offset: 0, count: 4096))
+    #expect(!run.good.isEmpty, "somebody is good for what was there before")
+    driver.runToRest()
+    #expect(driver.replies[write] == 5)
+  }
 }
