@@ -1,7 +1,7 @@
 // The numbers of the protocol. Every one carries the name that proto.md gives it.
 //
-// Everything on the wire is big-endian. What is listed but not served yet (STARTTLS, metadata
-// contexts, extended headers, BLOCK_STATUS, FAST_ZERO) keeps its number and its place here, so that
+// Everything on the wire is big-endian. What is listed but not served yet (STARTTLS,
+// extended headers, FAST_ZERO) keeps its number and its place here, so that
 // it is refused by name and not by accident.
 //
 // Source: NetworkBlockDevice/nbd, doc/proto.md, "Values".
@@ -38,8 +38,8 @@ public enum Limits {
   @inlinable public static var optionCountMax: Int { 64 }
   /// Longest option that is read to its end (and mostly thrown away); a longer one drops the client.
   @inlinable public static var optionBytesMax: Int { 1 << 20 }
-  /// What a handshake buffers at most: a name, its length and the number of infos after it.
-  @inlinable public static var optionBufferBytesMax: Int { 4 + stringBytesMax + 2 }
+  /// What a handshake buffers at most: a name, its length and a number after it.
+  @inlinable public static var optionBufferBytesMax: Int { 4 + stringBytesMax + 4 }
   /// Maximum payload as advertised by `NBD_INFO_BLOCK_SIZE`: what every client may rely on.
   @inlinable public static var advertisedPayloadBytes: UInt32 { 32 << 20 }
   /// Largest read or write that is served.
@@ -88,9 +88,9 @@ public enum OptionCode: UInt32, Sendable, CaseIterable {
   case go = 7
   /// `NBD_OPT_STRUCTURED_REPLY`.
   case structuredReply = 8
-  /// `NBD_OPT_LIST_META_CONTEXT`: its place; unsupported until block status is served.
+  /// `NBD_OPT_LIST_META_CONTEXT`.
   case listMetaContext = 9
-  /// `NBD_OPT_SET_META_CONTEXT`: its place; unsupported until block status is served.
+  /// `NBD_OPT_SET_META_CONTEXT`.
   case setMetaContext = 10
   /// `NBD_OPT_EXTENDED_HEADERS`: its place; unsupported until 64-bit requests are served.
   case extendedHeaders = 11
@@ -104,7 +104,7 @@ public enum OptionReplyType: UInt32, Sendable, CaseIterable {
   case server = 2
   /// `NBD_REP_INFO`.
   case info = 3
-  /// `NBD_REP_META_CONTEXT`: not sent yet.
+  /// `NBD_REP_META_CONTEXT`.
   case metaContext = 4
   /// `NBD_REP_ERR_UNSUP`.
   case unsupported = 0x8000_0001
@@ -188,7 +188,7 @@ public enum CommandType: UInt16, Sendable, BitwiseCopyable, CaseIterable {
   case cache = 5
   /// `NBD_CMD_WRITE_ZEROES`.
   case writeZeroes = 6
-  /// `NBD_CMD_BLOCK_STATUS`: its place; needs a metadata context, which nobody can select yet.
+  /// `NBD_CMD_BLOCK_STATUS`: for connections that selected a metadata context.
   case blockStatus = 7
 }
 
@@ -204,7 +204,7 @@ public struct CommandFlags: OptionSet, Sendable, BitwiseCopyable {
   @inlinable public static var noHole: Self { Self(rawValue: 1 << 1) }
   /// `NBD_CMD_FLAG_DF`.
   @inlinable public static var df: Self { Self(rawValue: 1 << 2) }
-  /// `NBD_CMD_FLAG_REQ_ONE`: of BLOCK_STATUS only, so refused today.
+  /// `NBD_CMD_FLAG_REQ_ONE`: of BLOCK_STATUS only: one extent is enough.
   @inlinable public static var reqOne: Self { Self(rawValue: 1 << 3) }
   /// `NBD_CMD_FLAG_FAST_ZERO`: refused until `sendFastZero` is advertised.
   @inlinable public static var fastZero: Self { Self(rawValue: 1 << 4) }
@@ -230,7 +230,7 @@ public enum ChunkType: UInt16, Sendable, BitwiseCopyable, CaseIterable {
   case offsetData = 1
   /// `NBD_REPLY_TYPE_OFFSET_HOLE`: not sent yet.
   case offsetHole = 2
-  /// `NBD_REPLY_TYPE_BLOCK_STATUS`: not sent yet.
+  /// `NBD_REPLY_TYPE_BLOCK_STATUS`.
   case blockStatus = 5
   /// `NBD_REPLY_TYPE_ERROR`.
   case error = 0x8001

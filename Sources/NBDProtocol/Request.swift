@@ -23,6 +23,8 @@ public struct Request: Equatable, Sendable, BitwiseCopyable {
     case writeZeroes
     /// `NBD_CMD_CACHE`: a hint; answering success without doing anything is correct.
     case cache
+    /// `NBD_CMD_BLOCK_STATUS`: answered by `BlockStatusReply`.
+    case blockStatus
   }
 
   /// What the client wants.
@@ -106,6 +108,8 @@ public enum Refusal: UInt8, Sendable, BitwiseCopyable, CaseIterable {
   case flushWithRange
   /// Block status without a negotiated context.
   case noMetaContext
+  /// Block status of no bytes: there is no extent that could be told.
+  case emptyStatus
 
   /// The error value of the reply.
   public var error: NBDError {
@@ -114,7 +118,7 @@ public enum Refusal: UInt8, Sendable, BitwiseCopyable, CaseIterable {
     case .noSpace: .noSpace
     case .readOverflow: .overflow
     case .unknownCommand, .beyondEnd, .payloadTooLarge, .readTooLarge, .invalidFlags, .unaligned,
-      .flushWithRange, .noMetaContext:
+      .flushWithRange, .noMetaContext, .emptyStatus:
       .invalid
     }
   }
@@ -130,6 +134,7 @@ public enum Refusal: UInt8, Sendable, BitwiseCopyable, CaseIterable {
     case .unaligned: "the request is not aligned to the minimum block size"
     case .flushWithRange: "a flush takes no range"
     case .noMetaContext: "no metadata context is negotiated"
+    case .emptyStatus: "block status of no bytes"
     }
   }
 }

@@ -57,7 +57,7 @@ public enum RequestValidation {
     case .writeZeroes:
       (kind, refusal) = (.writeZeroes, checkChange(header, terms, .noHole, beyond: .noSpace))
     case .cache: (kind, refusal) = (.cache, checkRange(header, terms, [], beyond: .beyondEnd))
-    case .blockStatus: (kind, refusal) = (.flush, .noMetaContext)
+    case .blockStatus: (kind, refusal) = (.blockStatus, checkStatus(header, terms))
     case .disconnect, nil: (kind, refusal) = (.flush, .unknownCommand)
     }
     if refusal != nil || (header.count == 0 && kind != .flush) {
@@ -88,6 +88,12 @@ public enum RequestValidation {
   private static func checkFlush(_ header: RequestHeader, _ terms: Transmission) -> Refusal? {
     if header.offset != 0 || header.count != 0 { return .flushWithRange }
     return checkFlags(header, terms, [])
+  }
+
+  private static func checkStatus(_ header: RequestHeader, _ terms: Transmission) -> Refusal? {
+    if terms.contexts.isEmpty { return .noMetaContext }
+    return checkRange(header, terms, .reqOne, beyond: .beyondEnd)
+      ?? (header.count == 0 ? .emptyStatus : nil)
   }
 
   private static func checkChange(

@@ -8,7 +8,7 @@
 // | STARTTLS            | POLICY (no TLS yet)                    | INVALID with data             |
 // | INFO, GO            | INFO..., ACK (GO -> transmission)      | INVALID, UNKNOWN              |
 // | STRUCTURED_REPLY    | ACK, also when repeated                | INVALID with data             |
-// | LIST, SET META      | UNSUP (not yet)                        | UNSUP                         |
+// | LIST, SET META      | META_CONTEXT..., ACK                   | INVALID, UNKNOWN              |
 // | EXTENDED_HEADERS    | UNSUP (not yet)                        | INVALID with data             |
 // | any other           | UNSUP                                  | UNSUP                         |
 //
@@ -42,7 +42,7 @@ extension ServerSession {
     case .startTLS: stage = .drain(hasData ? .invalid : .policy)
     case .extendedHeaders: stage = .drain(hasData ? .invalid : .unsupported)
     case .info, .go: stage = optionBytesLeft < Self.infoBytesMin ? .drain(.invalid) : .nameLength
-    case .listMetaContext, .setMetaContext: stage = .drain(.unsupported)
+    case .listMetaContext, .setMetaContext: beginMetaOption()
     case .exportName, .abort, nil: stage = .drain(.unsupported)
     }
   }
@@ -80,11 +80,12 @@ extension ServerSession {
     return .transmission(terms)
   }
 
-  /// INFO and GO, first piece: compares the name's length with what the option holds.
+  /// Options with a name, first piece: compares the name's length with what the option holds.
   mutating func readNameLength() -> Progress {
     let count = buffer.withRawSpan { $0.bigEndianUInt32(at: 0) }
-    // At least two bytes are left: the option has `infoBytesMin` or more.
-    guard count <= Limits.stringBytesMax, Int(count) <= optionBytesLeft - 2 else {
+    // The number after the name is left: the option has `infoBytesMin` (`metaBytesMin`) or more.
+    let after = isMetaOption ? 4 : 2
+    guard count <= Limits.stringBytesMax, Int(count) <= optionBytesLeft - after else {
       return reject()
     }
     nameBytes = Int(count)
@@ -104,7 +105,7 @@ extension ServerSession {
     return .next
   }
 
-  private mutating func reject() -> Progress {
+  mutating func reject() -> Progress {
     buffer.removeAll(keepingCapacity: true)
     stage = .drain(.invalid)
     return .next
@@ -168,12 +169,13 @@ extension ServerSession {
     return payload
   }
 
-  private func selectsExport(_ name: [UInt8]) -> Bool { name.isEmpty || name == exportName }
+  func selectsExport(_ name: [UInt8]) -> Bool { name.isEmpty || name == exportName }
 
   private func agreement(asksBlockSize: Bool) -> Transmission {
     Transmission(
       sizeBytes: export.sizeBytes, flags: export.flags(structuredReplies: isStructured),
-      alignmentBytes: asksBlockSize ? export.minimumBlockBytes : 1, isStructured: isStructured)
+      alignmentBytes: asksBlockSize ? export.minimumBlockBytes : 1, isStructured: isStructured,
+      contexts: contexts)
   }
 
   private func appendListEntry(to output: inout [UInt8]) {
@@ -183,7 +185,7 @@ extension ServerSession {
   }
 
   /// Appends a reply to the option being answered; errors get a text for people.
-  private func appendReply(
+  func appendReply(
     _ type: OptionReplyType, _ payload: [UInt8] = [], to output: inout [UInt8]
   ) {
     let payload = payload.isEmpty ? Array(type.text.utf8) : payload

@@ -7,6 +7,7 @@
 //   clientFlags (4 in) -> optionHeader (16 in) -> by option:
 //      EXPORT_NAME      exportName                              -> transmission, or close
 //      INFO, GO         nameLength -> name -> infos             -> replies; GO -> transmission
+//      LIST, SET META   nameLength -> name -> (queryLength -> query)...   -> replies
 //      everything else  drain                                   -> reply; ABORT -> close
 //   and back to optionHeader.
 //
@@ -21,8 +22,8 @@
 //    client sent. Output per option is bounded by the export's own texts.
 //
 // Not here yet, each with its place: NBD_OPT_STARTTLS (a session would end with a step of its own,
-// and a fresh one would start inside TLS, so that nothing said in plain text survives), metadata
-// contexts (stages like `nameLength`, `name`), extended headers (a second `isStructured`).
+// and a fresh one would start inside TLS, so that nothing said in plain text survives), extended
+// headers (a second `isStructured`).
 //
 // Source: proto.md, "Newstyle negotiation", "Fixed newstyle negotiation", "Option types".
 
@@ -70,6 +71,8 @@ public struct ServerSession: Sendable {
   var isFixedNewstyle = false
   var sendsZeroes = true
   var isStructured = false
+  /// What the last SET_META_CONTEXT selected.
+  var contexts: MetaContexts = []
 
   /// Where the stream is; see the file's header.
   enum Stage: Equatable {
@@ -79,6 +82,8 @@ public struct ServerSession: Sendable {
     case nameLength
     case name
     case infos
+    case queryLength
+    case query
     case drain(OptionReplyType)
     case ended
   }
@@ -89,12 +94,16 @@ public struct ServerSession: Sendable {
   var option: UInt32 = 0
   /// Bytes of the option being read that have not been consumed.
   var optionBytesLeft = 0
-  /// Length of the name in the INFO or GO being read.
+  /// Length of the name in the option being read, or of the query.
   var nameBytes = 0
-  /// The name in the INFO or GO being read.
+  /// The name in the option being read.
   var name: [UInt8] = []
   /// Infos that the INFO or GO being read asks for: bit n is `InfoType` n.
   var wishes: UInt8 = 0
+  /// Queries of the option being read that have not been looked at.
+  var queriesLeft: UInt32 = 0
+  /// What the queries of the option being read have found.
+  var found: MetaContexts = []
   /// The incomplete piece of the current stage.
   var buffer: [UInt8] = []
 
@@ -165,10 +174,17 @@ public struct ServerSession: Sendable {
       guard fillOption(4, bytes, &position) else { return .starved }
       return readNameLength()
     case .name:
-      guard fillOption(6 + nameBytes, bytes, &position) else { return .starved }
-      return readInfoCount()
+      let isMeta = isMetaOption
+      guard fillOption((isMeta ? 8 : 6) + nameBytes, bytes, &position) else { return .starved }
+      return isMeta ? readQueryCount(&output) : readInfoCount()
     case .infos:
       return readInfos(bytes, &position, &output)
+    case .queryLength:
+      guard fillOption(4, bytes, &position) else { return .starved }
+      return readQueryLength()
+    case .query:
+      guard fillOption(nameBytes, bytes, &position) else { return .starved }
+      return readQuery(&output)
     case .drain(let reply):
       let count = min(optionBytesLeft, bytes.byteCount - position)
       position += count

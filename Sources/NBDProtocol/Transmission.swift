@@ -49,17 +49,21 @@ public struct Transmission: Equatable, Sendable, BitwiseCopyable {
   public var alignmentBytes: UInt32
   /// Whether structured replies were negotiated.
   public var isStructured: Bool
+  /// The metadata contexts that this client selected.
+  public var contexts: MetaContexts
 
   /// Describes an agreement.
   /// - Precondition: `alignmentBytes` is a power of two.
   public init(
-    sizeBytes: UInt64, flags: TransmissionFlags, alignmentBytes: UInt32, isStructured: Bool
+    sizeBytes: UInt64, flags: TransmissionFlags, alignmentBytes: UInt32, isStructured: Bool,
+    contexts: MetaContexts = []
   ) {
     precondition(alignmentBytes.nonzeroBitCount == 1, "an alignment is a power of two")
     self.sizeBytes = sizeBytes
     self.flags = flags
     self.alignmentBytes = alignmentBytes
     self.isStructured = isStructured
+    self.contexts = contexts
   }
 
   /// The encoder of this connection's replies.

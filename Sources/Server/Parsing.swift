@@ -114,9 +114,14 @@ extension Reactor {
       return .needMore
     }
     let range = engineRange(of: request)
-    let offset = Int(range.offset % UInt64(BufferPool.pageBytes))
+    var offset = 0
     var bytes = 0
-    if request.kind == .read || request.kind == .write { bytes = offset + Int(range.count) }
+    if request.kind == .read || request.kind == .write {
+      offset = Int(range.offset % UInt64(BufferPool.pageBytes))
+      bytes = offset + Int(range.count)
+    } else if request.kind == .blockStatus {
+      bytes = BlockStatusReply.bytesMax
+    }
     if connections[place].chargedBytes > 0,
       connections[place].chargedBytes + bytes > quotaBytes, bytes > 0
     {
@@ -141,6 +146,8 @@ extension Reactor {
         encodeSuccess(slot)
         countReply(slot, isError: false)
         enqueueReply(slot)
+      } else if request.kind == .blockStatus {
+        answerStatus(slot, request)
       } else {
         submit(slot)
       }
@@ -165,7 +172,7 @@ extension Reactor {
     switch request.kind {
     case .read: requests[slot].kind = .read
     case .write: requests[slot].kind = .write
-    case .flush, .cache: requests[slot].kind = .flush
+    case .flush, .cache, .blockStatus: requests[slot].kind = .flush
     case .trim: requests[slot].kind = .trim
     case .writeZeroes: requests[slot].kind = .zero
     }

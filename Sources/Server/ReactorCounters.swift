@@ -20,6 +20,8 @@ public enum ClientOperation: Int, CaseIterable, Sendable {
   case zero
   /// Hints to read ahead.
   case cache
+  /// Questions for block status.
+  case blockStatus
 
   init(_ kind: Request.Kind) {
     switch kind {
@@ -29,6 +31,7 @@ public enum ClientOperation: Int, CaseIterable, Sendable {
     case .trim: self = .trim
     case .writeZeroes: self = .zero
     case .cache: self = .cache
+    case .blockStatus: self = .blockStatus
     }
   }
 }

@@ -180,9 +180,11 @@ extension Reactor {
     while slot >= 0, count <= Connection.partsMax - 2, bytes < Connection.sendBytesMax {
       let index = Int(slot)
       let headerBytes = requests[index].headerBytes
-      unsafe parts[count] = iovec(iov_base: requests.header(index), iov_len: headerBytes)
-      count += 1
-      bytes += headerBytes
+      if headerBytes > 0 {
+        unsafe parts[count] = iovec(iov_base: requests.header(index), iov_len: headerBytes)
+        count += 1
+        bytes += headerBytes
+      }
       let dataBytes = requests[index].dataBytes
       if dataBytes > 0, let buffer = requests[index].buffer {
         let start =

@@ -169,6 +169,7 @@ private enum MetricWords {
     case .trim: "trim"
     case .zero: "zero"
     case .cache: "cache"
+    case .blockStatus: "block-status"
     }
   }
 }

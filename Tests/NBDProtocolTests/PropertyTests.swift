@@ -84,7 +84,7 @@ struct PropertyTests {
     let changes: Bool
     switch request.kind {
     case .write, .trim, .writeZeroes: changes = true
-    case .read, .flush, .cache: changes = false
+    case .read, .flush, .cache, .blockStatus: changes = false
     }
     #expect(!changes || !agreed.flags.contains(.readOnly))
     #expect((request.count == 0) == (request.kind == .flush))

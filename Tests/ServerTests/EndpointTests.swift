@@ -138,7 +138,7 @@ struct EndpointTests {
     try mirror.deleteAfterEnd()
   }
 
-  @Test("sees no block status, no TLS and no other export where there are none")
+  @Test("sees no block status without a context, no TLS and no other export where there are none")
   func handshakeRefusals() throws {
     let mirror = try ServedMirror()
     #expect(throws: FixtureError.self) {
