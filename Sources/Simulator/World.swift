@@ -94,6 +94,8 @@ public struct World: ~Copyable {
   var otherSide: OtherSide?
   /// The path of the leg that was chosen, until a label has recorded it.
   var chosenLeg: String?
+  /// The legs among which another one is chosen if that one is behind by then.
+  var chosenSide = LegSet.none
   /// While there is another side: this side's own generation is durable.
   var hasRecordedOwn = false
   /// Copies of labels (by slot) and pages (by slot and page) that are known to be the newest; -1:

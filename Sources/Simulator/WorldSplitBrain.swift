@@ -91,6 +91,7 @@ extension World {
       }
       if isOf(plan, other.legs) { oracle = other.oracle }
       note(.command, "chosen", value: Int64(plan.online.bits))
+      chosenSide = isOf(plan, other.legs) ? other.legs : mine
       chosenLeg = "leg\((plan.legs.firstIndex { isHead($0, plan) }) ?? 0)"
       takePlan(plan)
     }
@@ -111,7 +112,7 @@ extension World {
   }
 
   /// The start that an administrator gets who insists on a leg of `side` that has its newest label.
-  private func planChoosing(_ side: LegSet) -> AssemblyPlan? {
+  func planChoosing(_ side: LegSet, absent: LegSet = .none) -> AssemblyPlan? {
     var newest: (slot: Int, counter: UInt64)?
     for index in 0..<LegSlot.count where side.contains(LegSlot(index)) {
       guard let leg = legs[index], case .success(let elected) = leg.label(),
@@ -122,7 +123,7 @@ extension World {
     }
     guard let newest else { return nil }
     let options = AssemblyOptions(isDegradedAllowed: true, chooseLeg: "leg\(newest.slot)")
-    guard case .success(let plan) = World.plan(legs, absent: .none, options) else { return nil }
+    guard case .success(let plan) = World.plan(legs, absent: absent, options) else { return nil }
     return plan
   }
 }

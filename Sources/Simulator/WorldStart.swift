@@ -93,7 +93,14 @@ extension World {
         return .success(plan)
       }
     }
-    return World.plan(legs, absent: absent, AssemblyOptions(isDegradedAllowed: isDegraded))
+    let plain = World.plan(legs, absent: absent, AssemblyOptions(isDegradedAllowed: isDegraded))
+    // A start without the chosen leg may have died when its label was written, and unknown to it.
+    if case .failure = plain, chosenLeg != nil,
+      let plan = planChoosing(chosenSide.subtracting(absent), absent: absent)
+    {
+      return .success(plan)
+    }
+    return plain
   }
 
   /// What the engine is started with.
