@@ -188,7 +188,7 @@ extension Engine {
     var joined = membership.stagedJoining.intersection(membership.written)
     // A joiner was called syncing whether it lacked something or not: the next label knows.
     if start.logKind == .core, !joined.isEmpty { membership.needsCommit = true }
-    while let leg = joined.popFirst() { finishJoin(leg) }
+    while let leg = joined.popFirst() { finishJoin(leg, others: joined) }
     if online != staged { membership.needsCommit = true }
     resolveIfAlone()
     while let index = labelWaiters.pop() { ready.push(index) }

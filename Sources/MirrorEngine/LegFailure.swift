@@ -180,8 +180,8 @@ extension Engine {
   /// Joining legs that have the whole map.
   var joinersReady: LegSet { log.joinPages.count == 0 ? joiningLegs : .none }
 
-  /// The label that lists it online is durable.
-  mutating func finishJoin(_ slot: LegSlot) {
+  /// The label that lists it online is durable; `others` join by the same label.
+  mutating func finishJoin(_ slot: LegSlot, others: LegSet) {
     guard legs[slot.index].phase == .joining else { return }
     legs[slot.index].phase = .online
     legs[slot.index].isNew = false
@@ -194,16 +194,34 @@ extension Engine {
       operations[index].excused.insert(slot)
     }
     if flushes.isInFlight { flushes.excused.insert(slot) }
-    // It may be the first good leg of a region, or one of several that differ.
-    if map.intentCount > 0, online.count > 1 {
-      for region in 0..<map.layout.regionCount
-      where map.hasIntent(region) && !map.stale(region).contains(slot) {
-        map.markUnresolved(region)
-        copier.invalidate(region, missedBy: .none, mayDiffer: true)
-      }
-    }
+    if map.intentCount > 0 { becomeGood(slot, others) }
     note(MirrorEvent(.legOnline, leg: slot, detail: map.staleBytes(slot)))
     copier.restart()
+  }
+
+  /// Where a write may have been in flight it may be the first good leg, or one of several that
+  /// differ. If it is the first, what it holds is the truth from now on, and who is away may hold
+  /// what a crash cut off: as at a start, those are stale.
+  private mutating func becomeGood(_ slot: LegSlot, _ others: LegSet) {
+    let before = online.subtracting(LegSet(slot))
+    let away = offlineMembers.subtracting(others)
+    for region in 0..<map.layout.regionCount
+    where map.hasIntent(region) && !map.stale(region).contains(slot) {
+      if map.good(before, in: map.range(of: region)).isEmpty, keeps(.absentLegsAreStaleAtStart),
+        !map.stale(region).isSuperset(of: away)
+      {
+        map.setBits(UInt16(away.bits), in: region)
+        log.wantsCommit = true
+        // Who is being brought in may have got the page without the bit already.
+        if !joiningLegs.subtracting(others).isEmpty {
+          log.joinPass = 0
+          fillJoinPages()
+        }
+      }
+      guard online.count > 1 else { continue }
+      map.markUnresolved(region)
+      copier.invalidate(region, missedBy: .none, mayDiffer: true)
+    }
   }
 
   /// It failed before it was in, or the mirror is stopping: then it is what it was before.

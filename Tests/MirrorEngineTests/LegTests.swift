@@ -316,4 +316,47 @@ struct LegTests {
     #expect(driver.leg(0)?.state == .online)
     #expect(driver.leg(0)?.staleBytes == 1 << 20)
   }
+
+  @Test("the first good leg of a region that comes back makes stale who is still away")
+  func firstGoodLeg() throws {
+    // Started on leg 1, which lacks region 0; legs 0 and 2 may differ there by a write that a crash
+    // cut off.
+    var words = [UInt16](repeating: 0, count: 8)
+    words[0] = RegionWord.intent | 1 << 1
+    let driver = try EngineDriver(
+      legs: 3, words: words, absent: [0: .failed, 2: .failed]
+    ) { start in start.isResyncPaused = true }
+    driver.runToRest()
+    #expect(driver.leg(0)?.staleBytes == 0, "it may have the only copy")
+    for slot in [2, 0] {
+      try driver.engine.readd(
+        LegTests.returning(driver, slot), to: LegSlot(slot), now: driver.now)
+      driver.drain()
+      driver.runToRest()
+      #expect(driver.leg(0)?.staleBytes == 1 << 20)
+      #expect(driver.leg(2)?.staleBytes == 0)
+    }
+    let read = driver.submit(.read, 0, 4096)
+    #expect(driver.open.map(\.io.leg.index) == [2])
+    driver.runToRest()
+    #expect(driver.replies[read] == 0)
+  }
+
+  @Test("good legs of a region that come back together may differ, and none is made stale")
+  func goodLegsTogether() throws {
+    var words = [UInt16](repeating: 0, count: 8)
+    words[0] = RegionWord.intent | 1 << 1
+    let driver = try EngineDriver(
+      legs: 3, words: words, absent: [0: .failed, 2: .failed]
+    ) { start in start.isResyncPaused = true }
+    driver.runToRest()
+    for slot in [2, 0] {
+      try driver.engine.readd(
+        LegTests.returning(driver, slot), to: LegSlot(slot), now: driver.now)
+    }
+    driver.drain()
+    driver.runToRest()
+    #expect(driver.leg(0)?.staleBytes == 0 && driver.leg(2)?.staleBytes == 0)
+    #expect(driver.engine.snapshot().unresolvedRegions == 1)
+  }
 }
