@@ -73,7 +73,9 @@ extension Reactor {
       while needsLegs, let leg = asked.popFirst() {
         let file = legs.leg(leg)
         // Out of descriptors: the range is data.
-        if file.isAttached { found.descriptors[leg.index] = dup(file.descriptor) }
+        guard file.isAttached else { continue }
+        // No program that is started meanwhile shall hold a PV's lock.
+        found.descriptors[leg.index] = fcntl(file.descriptor, F_DUPFD_CLOEXEC, 0)
       }
       return found
     }
