@@ -4,7 +4,7 @@
 //
 // Invariants
 // 1. The extents of a chunk begin at the request's offset and follow each other without a gap; none
-//    is empty and neighbours differ, unless they are too long to be one.
+//    is empty, and neighbours differ.
 // 2. They never reach beyond the request; they may end before it, after one extent or more.
 // 3. All of it goes into memory of `bytesMax` bytes that the caller owns; nothing is allocated.
 
@@ -52,7 +52,7 @@ public struct BlockStatusReply: Sendable, BitwiseCopyable {
   /// Whether the chunk takes more.
   public var takesMore: Bool { extents < limit && covered < count }
 
-  /// Adds `bytes` bytes with these flags behind what is there; what lies beyond the request is left
+  /// Adds `added` bytes with these flags behind what is there; what lies beyond the request is left
   /// out, and so is what begins an extent too many.
   public mutating func append(
     count added: UInt64, flags: UInt32, into bytes: inout MutableRawSpan
