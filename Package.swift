@@ -112,7 +112,8 @@ let package = Package(
     testSupport(
       "Fixtures", path: "Tests/Fixtures",
       exclude: [
-        "count_allocations.c", "differential.py", "steady_requests.py", "verifying_load.py",
+        "count_allocations.c", "differential.py", "extended_headers.py", "steady_requests.py",
+        "verifying_load.py",
       ]),
     tests("InteropTests", ["Fixtures"]),
     tests("CrashTests", ["Fixtures"]),

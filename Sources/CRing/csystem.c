@@ -82,6 +82,11 @@ int nbdmirror_allocate(int fd, int mode, uint64_t offset, uint64_t count) {
 
 int nbdmirror_sync(int fd) { return checked(fdatasync(fd)); }
 
+int nbdmirror_punch_hole(int fd, uint64_t offset, uint64_t count) {
+  return checked(fallocate(
+      fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)offset, (off_t)count));
+}
+
 int64_t nbdmirror_file_system(int fd) {
   struct statfs information;
   return fstatfs(fd, &information) < 0 ? -errno : (int64_t)(uint32_t)information.f_type;

@@ -37,6 +37,8 @@ public struct FileLeg: Equatable, Sendable, BitwiseCopyable {
   @usableFromInline static var noZeroRangeBit: UInt64 { 1 << 33 }
   @usableFromInline static var noPunchHoleBit: UInt64 { 1 << 34 }
   @usableFromInline static var attachedBit: UInt64 { 1 << 35 }
+  @usableFromInline static var fastHoleBit: UInt64 { 1 << 36 }
+  @usableFromInline static var fileBit: UInt64 { 1 << 37 }
 
   /// Reads and writes of up to this many bytes are done at once on file systems in memory.
   ///
@@ -57,7 +59,13 @@ public struct FileLeg: Equatable, Sendable, BitwiseCopyable {
     word = UInt64(UInt32(bitPattern: descriptor)) | FileLeg.attachedBit
     // Device nodes lie on a devtmpfs, which calls itself tmpfs: what they stand for does not.
     var status = stat()
-    guard unsafe fstat(descriptor, &status) == 0, status.st_mode & S_IFMT == S_IFREG else { return }
+    guard unsafe fstat(descriptor, &status) == 0 else { return }
+    // A block device punches a hole only if it does not have to write the zeros itself.
+    if FileCalls.canPunchHole(descriptor, at: FileLeg.reservedOffset) {
+      word |= FileLeg.fastHoleBit
+    }
+    guard status.st_mode & S_IFMT == S_IFREG else { return }
+    word |= FileLeg.fileBit
     switch FileCalls.fileSystem(descriptor) {
     case 0x0102_1994, 0x8584_58f6: word |= FileLeg.memoryBit  // TMPFS_MAGIC, RAMFS_MAGIC
     default: break
@@ -80,6 +88,15 @@ public struct FileLeg: Equatable, Sendable, BitwiseCopyable {
     if mayPunchHoles { return canPunch ? .punchHole : canZero ? .keepStorage : .write }
     return canZero ? .keepStorage : canPunch ? .punchHole : .write
   }
+
+  /// Whether making zeros is sure to be faster than writing them. A file may keep the storage without
+  /// writing; what a block device does then is its own affair.
+  func isZeroingFast(mayPunchHoles: Bool) -> Bool {
+    word & FileLeg.fastHoleBit != 0 && (mayPunchHoles || word & FileLeg.fileBit != 0)
+  }
+
+  /// In a PV, 4 KiB where nothing ever stands: what a trial punches.
+  private static let reservedOffset: UInt64 = 64 << 10
 
   /// The leg without a way that its file refused (EOPNOTSUPP).
   func refusing(_ way: ZeroWay) -> FileLeg {

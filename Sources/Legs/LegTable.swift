@@ -41,6 +41,15 @@ public final class LegTable: Sendable {
     return leg.zeroWay(mayPunchHoles: mayPunchHoles)
   }
 
+  /// Whether zeroing is sure to be faster than writing on every leg.
+  public func zeroFast(mayPunchHoles: Bool) -> Bool {
+    for slot in 0..<LegSlot.count {
+      let leg = leg(LegSlot(slot))
+      if leg.isAttached, !leg.isZeroingFast(mayPunchHoles: mayPunchHoles) { return false }
+    }
+    return true
+  }
+
   /// The leg in a slot.
   public func leg(_ slot: LegSlot) -> FileLeg {
     switch slot.raw {

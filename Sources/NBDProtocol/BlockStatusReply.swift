@@ -1,6 +1,8 @@
 // The reply to block status: one chunk for each selected context, in the order of their ids.
 //
-//   BLOCK_STATUS chunk   chunk (20 bytes), u32 context id, then n times u32 length, u32 flags
+//   BLOCK_STATUS chunk       chunk (20 bytes), u32 context id, then n times u32 length, u32 flags
+//   BLOCK_STATUS_EXT chunk   extended chunk (32 bytes), u32 context id, u32 n, then n times
+//                            u64 length, u64 flags
 //
 // Invariants
 // 1. The extents of a chunk begin at the request's offset and follow each other without a gap; none
@@ -15,9 +17,10 @@ public struct BlockStatusReply: Sendable, BitwiseCopyable {
   /// Extents of one chunk; whoever wants more asks again from where they end.
   @inlinable public static var extentsMax: Int { 500 }
   /// Room for the chunks of all contexts.
-  @inlinable public static var bytesMax: Int { 8192 }
+  @inlinable public static var bytesMax: Int { 16_384 }
 
-  private let cookie: UInt64
+  private let tag: ReplyTag
+  private let isExtended: Bool
   private let count: UInt64
   private let limit: Int
   /// Bytes written so far.
@@ -28,9 +31,10 @@ public struct BlockStatusReply: Sendable, BitwiseCopyable {
   private var last: (count: UInt64, flags: UInt32) = (0, 0)
 
   /// Begins the reply to `request`.
-  public init(_ request: Request) {
-    cookie = request.cookie
-    count = UInt64(request.count)
+  public init(_ request: Request, isExtended: Bool) {
+    tag = ReplyTag(cookie: request.cookie, offset: request.offset)
+    self.isExtended = isExtended
+    count = request.count
     limit = request.flags.contains(.reqOne) ? 1 : BlockStatusReply.extentsMax
   }
 
@@ -38,12 +42,10 @@ public struct BlockStatusReply: Sendable, BitwiseCopyable {
   /// - Precondition: each context has one chunk.
   public mutating func begin(_ context: MetaContexts, into bytes: inout MutableRawSpan) {
     chunkStart = byteCount
-    bytes.store(bigEndian: Magic.structuredReply, at: byteCount)
-    bytes.store(bigEndian: UInt16(0), at: byteCount + 4)
-    bytes.store(bigEndian: ChunkType.blockStatus.rawValue, at: byteCount + 6)
-    bytes.store(bigEndian: cookie, at: byteCount + 8)
-    bytes.store(bigEndian: context.id, at: byteCount + Limits.chunkHeaderBytes)
-    byteCount += Limits.chunkHeaderBytes + 4
+    // The header follows when its length is known.
+    byteCount += chunkHeaderBytes
+    bytes.store(bigEndian: context.id, at: byteCount)
+    byteCount += isExtended ? 8 : 4
     extents = 0
     covered = 0
     last = (0, 0)
@@ -73,16 +75,30 @@ public struct BlockStatusReply: Sendable, BitwiseCopyable {
   public mutating func end(isLast: Bool, into bytes: inout MutableRawSpan) {
     if last.count > 0, extents < limit { store(into: &bytes) }
     precondition(extents > 0, "a block status says something")
-    let payload = byteCount - chunkStart - Limits.chunkHeaderBytes
-    bytes.store(bigEndian: UInt32(payload), at: chunkStart + 16)
-    if isLast { bytes.store(bigEndian: ChunkFlags.done.rawValue, at: chunkStart + 4) }
+    if isExtended {
+      bytes.store(bigEndian: UInt32(extents), at: chunkStart + chunkHeaderBytes + 4)
+    }
+    _ = ChunkHeader(
+      type: isExtended ? .blockStatusExtended : .blockStatus, flags: isLast ? .done : [], tag: tag,
+      payloadBytes: UInt32(byteCount - chunkStart - chunkHeaderBytes)
+    ).store(into: &bytes, at: chunkStart, isExtended: isExtended)
   }
 
-  /// A request has a 32-bit length: no extent is longer.
+  private var chunkHeaderBytes: Int {
+    isExtended ? Limits.extendedChunkHeaderBytes : Limits.chunkHeaderBytes
+  }
+
+  /// A compact request has a 32-bit length: no extent is longer.
   private mutating func store(into bytes: inout MutableRawSpan) {
+    extents += 1
+    guard !isExtended else {
+      bytes.store(bigEndian: last.count, at: byteCount)
+      bytes.store(bigEndian: UInt64(last.flags), at: byteCount + 8)
+      byteCount += 16
+      return
+    }
     bytes.store(bigEndian: UInt32(last.count), at: byteCount)
     bytes.store(bigEndian: last.flags, at: byteCount + 4)
     byteCount += 8
-    extents += 1
   }
 }

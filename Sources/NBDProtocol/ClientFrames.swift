@@ -47,13 +47,13 @@ public enum ClientFrames {
   }
 
   /// Writes a request header (`Limits.requestHeaderBytes` bytes) without allocating.
-  /// - Precondition: `bytes` has room for it.
+  /// - Precondition: `bytes` has room for it; `header.count` fits 32 bits.
   public static func storeRequest(_ header: RequestHeader, into bytes: inout MutableRawSpan) {
     bytes.store(bigEndian: Magic.request, at: 0)
     bytes.store(bigEndian: header.flags.rawValue, at: 4)
     bytes.store(bigEndian: header.type, at: 6)
     bytes.store(bigEndian: header.cookie, at: 8)
     bytes.store(bigEndian: header.offset, at: 16)
-    bytes.store(bigEndian: header.count, at: 24)
+    bytes.store(bigEndian: UInt32(header.count), at: 24)
   }
 }

@@ -136,7 +136,7 @@ public enum ChunkContent: Equatable, Sendable {
       return .error(
         error, text: String(decoding: payload.copied(6..<(6 + textBytes)), as: UTF8.self),
         offset: tail == 0 ? nil : payload.bigEndianUInt64(at: count - 8))
-    case .blockStatus, nil: return nil
+    case .blockStatus, .blockStatusExtended, nil: return nil
     }
   }
 }

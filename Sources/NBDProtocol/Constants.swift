@@ -1,10 +1,10 @@
 // The numbers of the protocol. Every one carries the name that proto.md gives it.
 //
-// Everything on the wire is big-endian. What is listed but not served yet (STARTTLS,
-// extended headers, FAST_ZERO) keeps its number and its place here, so that
-// it is refused by name and not by accident.
+// Everything on the wire is big-endian. What is listed but not served keeps its number and its place
+// here, so that it is refused by name and not by accident.
 //
-// Source: NetworkBlockDevice/nbd, doc/proto.md, "Values".
+// Source: NetworkBlockDevice/nbd, doc/proto.md, "Values"; for extended headers the same file on the
+// branch extension-ext-header.
 
 /// The magic numbers that open frames.
 public enum Magic {
@@ -16,22 +16,28 @@ public enum Magic {
   @inlinable public static var optionReply: UInt64 { 0x0003_e889_0455_65a9 }
   /// `NBD_REQUEST_MAGIC`: opens a compact request.
   @inlinable public static var request: UInt32 { 0x2560_9513 }
-  /// `NBD_EXTENDED_REQUEST_MAGIC`: not negotiable yet, so it is a wrong magic today.
+  /// `NBD_EXTENDED_REQUEST_MAGIC`: opens a request on connections with extended headers.
   @inlinable public static var extendedRequest: UInt32 { 0x21e4_1c71 }
   /// `NBD_SIMPLE_REPLY_MAGIC`.
   @inlinable public static var simpleReply: UInt32 { 0x6744_6698 }
   /// `NBD_STRUCTURED_REPLY_MAGIC`: opens every chunk of a structured reply.
   @inlinable public static var structuredReply: UInt32 { 0x668e_33ef }
+  /// `NBD_EXTENDED_REPLY_MAGIC`: opens every chunk on connections with extended headers.
+  @inlinable public static var extendedReply: UInt32 { 0x6e8a_278c }
 }
 
 /// Sizes of frames and the limits of this server, in bytes unless the name says otherwise.
 public enum Limits {
   /// A compact request header.
   @inlinable public static var requestHeaderBytes: Int { 28 }
+  /// An extended request header.
+  @inlinable public static var extendedRequestHeaderBytes: Int { 32 }
   /// A simple reply, without the data of a read.
   @inlinable public static var simpleReplyBytes: Int { 16 }
   /// The header of a structured reply chunk.
   @inlinable public static var chunkHeaderBytes: Int { 20 }
+  /// The header of a chunk with extended headers.
+  @inlinable public static var extendedChunkHeaderBytes: Int { 32 }
   /// Longest string that the protocol allows (name, description, query).
   @inlinable public static var stringBytesMax: Int { 4096 }
   /// Options a client may send before it enters transmission; the next one drops it.
@@ -92,7 +98,7 @@ public enum OptionCode: UInt32, Sendable, CaseIterable {
   case listMetaContext = 9
   /// `NBD_OPT_SET_META_CONTEXT`.
   case setMetaContext = 10
-  /// `NBD_OPT_EXTENDED_HEADERS`: its place; unsupported until 64-bit requests are served.
+  /// `NBD_OPT_EXTENDED_HEADERS`.
   case extendedHeaders = 11
 }
 
@@ -124,7 +130,7 @@ public enum OptionReplyType: UInt32, Sendable, CaseIterable {
   case blockSizeRequired = 0x8000_0008
   /// `NBD_REP_ERR_TOO_BIG`: not sent; what is too long to be legal is `invalid`.
   case tooBig = 0x8000_0009
-  /// `NBD_REP_ERR_EXT_HEADER_REQD`: not sent yet.
+  /// `NBD_REP_ERR_EXT_HEADER_REQD`.
   case extendedHeadersRequired = 0x8000_000a
 }
 
@@ -168,8 +174,11 @@ public struct TransmissionFlags: OptionSet, Sendable, BitwiseCopyable {
   @inlinable public static var sendResize: Self { Self(rawValue: 1 << 9) }
   /// `NBD_FLAG_SEND_CACHE`.
   @inlinable public static var sendCache: Self { Self(rawValue: 1 << 10) }
-  /// `NBD_FLAG_SEND_FAST_ZERO`: its place; not advertised yet.
+  /// `NBD_FLAG_SEND_FAST_ZERO`.
   @inlinable public static var sendFastZero: Self { Self(rawValue: 1 << 11) }
+  /// `NBD_FLAG_BLOCK_STATUS_PAYLOAD`: a block status may name the contexts it asks for; with
+  /// extended headers only.
+  @inlinable public static var blockStatusPayload: Self { Self(rawValue: 1 << 12) }
 }
 
 /// Command types. A number that is not here is answered `NBD_EINVAL`.
@@ -206,9 +215,9 @@ public struct CommandFlags: OptionSet, Sendable, BitwiseCopyable {
   @inlinable public static var df: Self { Self(rawValue: 1 << 2) }
   /// `NBD_CMD_FLAG_REQ_ONE`: of BLOCK_STATUS only: one extent is enough.
   @inlinable public static var reqOne: Self { Self(rawValue: 1 << 3) }
-  /// `NBD_CMD_FLAG_FAST_ZERO`: refused until `sendFastZero` is advertised.
+  /// `NBD_CMD_FLAG_FAST_ZERO`: zeroes that are refused if they would take as long as a write.
   @inlinable public static var fastZero: Self { Self(rawValue: 1 << 4) }
-  /// `NBD_CMD_FLAG_PAYLOAD_LEN`: of extended headers only, so refused today.
+  /// `NBD_CMD_FLAG_PAYLOAD_LEN`: of extended headers only: the length is that of a payload.
   @inlinable public static var payloadLength: Self { Self(rawValue: 1 << 5) }
 }
 
@@ -228,10 +237,12 @@ public enum ChunkType: UInt16, Sendable, BitwiseCopyable, CaseIterable {
   case none = 0
   /// `NBD_REPLY_TYPE_OFFSET_DATA`.
   case offsetData = 1
-  /// `NBD_REPLY_TYPE_OFFSET_HOLE`: not sent yet.
+  /// `NBD_REPLY_TYPE_OFFSET_HOLE`: a read that found zeros only.
   case offsetHole = 2
   /// `NBD_REPLY_TYPE_BLOCK_STATUS`.
   case blockStatus = 5
+  /// `NBD_REPLY_TYPE_BLOCK_STATUS_EXT`: with extended headers, instead.
+  case blockStatusExtended = 6
   /// `NBD_REPLY_TYPE_ERROR`.
   case error = 0x8001
   /// `NBD_REPLY_TYPE_ERROR_OFFSET`: not sent; a read is answered whole or not at all.

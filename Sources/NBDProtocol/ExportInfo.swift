@@ -58,15 +58,18 @@ public struct ExportInfo: Equatable, Sendable {
   }
 
   /// The transmission flags of this export for a connection.
-  public func flags(structuredReplies: Bool) -> TransmissionFlags {
+  public func flags(
+    structuredReplies: Bool, statusPayload: Bool = false
+  ) -> TransmissionFlags {
     var flags: TransmissionFlags = [.hasFlags, .sendFlush, .sendFUA, .canMultiConn, .sendCache]
     if isReadOnly {
       flags.insert(.readOnly)
     } else {
-      flags.formUnion([.sendTrim, .sendWriteZeroes])
+      flags.formUnion([.sendTrim, .sendWriteZeroes, .sendFastZero])
     }
     if isRotational { flags.insert(.rotational) }
     if structuredReplies { flags.insert(.sendDF) }
+    if statusPayload { flags.insert(.blockStatusPayload) }
     return flags
   }
 }

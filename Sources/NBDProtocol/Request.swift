@@ -36,27 +36,36 @@ public struct Request: Equatable, Sendable, BitwiseCopyable {
   /// First byte on the export.
   public var offset: UInt64
   /// Bytes on the export; 0 only for a flush. Reads and writes: at most
-  /// `Limits.servedPayloadBytesMax`; the others up to 4 GiB - 1, so never allocate by it.
-  public var count: UInt32
+  /// `Limits.servedPayloadBytesMax`; the others up to the whole export, so never allocate by it.
+  public var count: UInt64
+  /// Bytes of its header in the stream.
+  public var headerBytes: Int
+  /// Of a block status: the contexts that it asks for.
+  public var contexts: MetaContexts
 
   /// Describes a request.
   @inlinable
   public init(
-    kind: Kind, flags: CommandFlags = [], cookie: UInt64, offset: UInt64, count: UInt32
+    kind: Kind, flags: CommandFlags = [], cookie: UInt64, offset: UInt64, count: UInt64,
+    headerBytes: Int = Limits.requestHeaderBytes, contexts: MetaContexts = []
   ) {
     self.kind = kind
     self.flags = flags
     self.cookie = cookie
     self.offset = offset
     self.count = count
+    self.headerBytes = headerBytes
+    self.contexts = contexts
   }
 
   /// The range on the export.
-  @inlinable public var range: ByteRange { ByteRange(offset: offset, count: UInt64(count)) }
+  @inlinable public var range: ByteRange { ByteRange(offset: offset, count: count) }
   /// Whether the reply waits until the change is durable (`NBD_CMD_FLAG_FUA`; reads ignore it).
   @inlinable public var isFUA: Bool { flags.contains(.fua) }
   /// Whether storage may be given back: a trim, or zeroes without `NBD_CMD_FLAG_NO_HOLE`.
   @inlinable public var mayPunchHoles: Bool { kind == .trim || !flags.contains(.noHole) }
+  /// Whether zeroes are refused that would take as long as a write.
+  @inlinable public var mustBeFast: Bool { flags.contains(.fastZero) }
   /// Bytes that follow the header in the stream.
   @inlinable public var payloadBytes: Int { kind == .write ? Int(count) : 0 }
 }
@@ -67,17 +76,26 @@ public struct Request: Equatable, Sendable, BitwiseCopyable {
 public struct Answer: Equatable, Sendable, BitwiseCopyable {
   /// The client's name for the request.
   public var cookie: UInt64
+  /// Where the request began; extended replies repeat it.
+  public var offset: UInt64
   /// Why it is refused; nil: success, there was nothing to do.
   public var refusal: Refusal?
   /// Whether the request is a read (its success is a chunk where structured replies are on).
   public var isRead: Bool
   /// Payload bytes that follow the header, 0...`Limits.drainedPayloadBytesMax`.
   public var drainBytes: Int
+  /// Bytes of the header in the stream.
+  public var headerBytes: Int
 
   /// Describes an answer.
   @inlinable
-  public init(cookie: UInt64, refusal: Refusal?, isRead: Bool, drainBytes: Int = 0) {
+  public init(
+    cookie: UInt64, offset: UInt64 = 0, refusal: Refusal?, isRead: Bool, drainBytes: Int = 0,
+    headerBytes: Int = Limits.requestHeaderBytes
+  ) {
     self.cookie = cookie
+    self.offset = offset
+    self.headerBytes = headerBytes
     self.refusal = refusal
     self.isRead = isRead
     self.drainBytes = drainBytes
@@ -110,6 +128,12 @@ public enum Refusal: UInt8, Sendable, BitwiseCopyable, CaseIterable {
   case noMetaContext
   /// Block status of no bytes: there is no extent that could be told.
   case emptyStatus
+  /// Block status that names a context twice, or one that was not selected.
+  case badContexts
+  /// A payload where none belongs.
+  case unexpectedPayload
+  /// Zeroes that have to be fast, where a leg is not.
+  case notFast
 
   /// The error value of the reply.
   public var error: NBDError {
@@ -117,8 +141,9 @@ public enum Refusal: UInt8, Sendable, BitwiseCopyable, CaseIterable {
     case .readOnly: .notPermitted
     case .noSpace: .noSpace
     case .readOverflow: .overflow
+    case .notFast: .notSupported
     case .unknownCommand, .beyondEnd, .payloadTooLarge, .readTooLarge, .invalidFlags, .unaligned,
-      .flushWithRange, .noMetaContext, .emptyStatus:
+      .flushWithRange, .noMetaContext, .emptyStatus, .badContexts, .unexpectedPayload:
       .invalid
     }
   }
@@ -135,6 +160,9 @@ public enum Refusal: UInt8, Sendable, BitwiseCopyable, CaseIterable {
     case .flushWithRange: "a flush takes no range"
     case .noMetaContext: "no metadata context is negotiated"
     case .emptyStatus: "block status of no bytes"
+    case .badContexts: "the contexts asked for are not those selected"
+    case .unexpectedPayload: "this command has no payload"
+    case .notFast: "zeroing is not faster than writing here"
     }
   }
 }

@@ -7,9 +7,10 @@
 // | LIST                | SERVER, ACK                            | INVALID with data             |
 // | STARTTLS            | POLICY (no TLS yet)                    | INVALID with data             |
 // | INFO, GO            | INFO..., ACK (GO -> transmission)      | INVALID, UNKNOWN              |
-// | STRUCTURED_REPLY    | ACK, also when repeated                | INVALID with data             |
+// | STRUCTURED_REPLY    | ACK, also when repeated                | INVALID with data;            |
+// |                     |                                        | EXT_HEADER_REQD with those    |
 // | LIST, SET META      | META_CONTEXT..., ACK                   | INVALID, UNKNOWN              |
-// | EXTENDED_HEADERS    | UNSUP (not yet)                        | INVALID with data             |
+// | EXTENDED_HEADERS    | ACK, also when repeated                | INVALID with data             |
 // | any other           | UNSUP                                  | UNSUP                         |
 //
 // A client without NBD_FLAG_C_FIXED_NEWSTYLE has only EXPORT_NAME and ABORT; the rest is INVALID.
@@ -21,6 +22,7 @@ extension ServerSession {
   mutating func beginOption() -> Progress {
     let code = OptionCode(rawValue: option)
     if code == .exportName {
+      guard !isExtended else { return .close(.extendedHeaders) }
       guard optionBytesLeft <= Limits.stringBytesMax else { return .close(.unknownExport) }
       stage = .exportName
     } else if code == .abort {
@@ -38,9 +40,10 @@ extension ServerSession {
   private mutating func beginFixedOption(_ code: OptionCode?) {
     let hasData = optionBytesLeft > 0
     switch code {
-    case .list, .structuredReply: stage = .drain(hasData ? .invalid : .ack)
+    case .list, .extendedHeaders: stage = .drain(hasData ? .invalid : .ack)
+    case .structuredReply:
+      stage = .drain(hasData ? .invalid : isExtended ? .extendedHeadersRequired : .ack)
     case .startTLS: stage = .drain(hasData ? .invalid : .policy)
-    case .extendedHeaders: stage = .drain(hasData ? .invalid : .unsupported)
     case .info, .go: stage = optionBytesLeft < Self.infoBytesMin ? .drain(.invalid) : .nameLength
     case .listMetaContext, .setMetaContext: beginMetaOption()
     case .exportName, .abort, nil: stage = .drain(.unsupported)
@@ -60,8 +63,8 @@ extension ServerSession {
         return .close(.aborted)
       case .list: appendListEntry(to: &output)
       case .structuredReply: isStructured = true
-      case .exportName, .startTLS, .info, .go, .listMetaContext, .setMetaContext,
-        .extendedHeaders, nil:
+      case .extendedHeaders: (isStructured, isExtended) = (true, true)
+      case .exportName, .startTLS, .info, .go, .listMetaContext, .setMetaContext, nil:
         preconditionFailure("an option that has no plain success")
       }
     }
@@ -173,9 +176,11 @@ extension ServerSession {
 
   private func agreement(asksBlockSize: Bool) -> Transmission {
     Transmission(
-      sizeBytes: export.sizeBytes, flags: export.flags(structuredReplies: isStructured),
+      sizeBytes: export.sizeBytes,
+      flags: export.flags(
+        structuredReplies: isStructured, statusPayload: isExtended && !contexts.isEmpty),
       alignmentBytes: asksBlockSize ? export.minimumBlockBytes : 1, isStructured: isStructured,
-      contexts: contexts)
+      isExtended: isExtended, contexts: contexts)
   }
 
   private func appendListEntry(to output: inout [UInt8]) {

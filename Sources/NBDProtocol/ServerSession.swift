@@ -21,9 +21,8 @@
 // 4. Every option gets exactly one final reply, in order, and no answer contains bytes that the
 //    client sent. Output per option is bounded by the export's own texts.
 //
-// Not here yet, each with its place: NBD_OPT_STARTTLS (a session would end with a step of its own,
-// and a fresh one would start inside TLS, so that nothing said in plain text survives), extended
-// headers (a second `isStructured`).
+// Not here yet: NBD_OPT_STARTTLS (a session would end with a step of its own, and a fresh one would
+// start inside TLS, so that nothing said in plain text survives).
 //
 // Source: proto.md, "Newstyle negotiation", "Fixed newstyle negotiation", "Option types".
 
@@ -56,6 +55,8 @@ public enum CloseReason: UInt8, Sendable {
   case unknownExport
   /// `NBD_OPT_EXPORT_NAME` while the server stops.
   case shuttingDown
+  /// `NBD_OPT_EXPORT_NAME` after extended headers, for which it has no place.
+  case extendedHeaders
 }
 
 /// One connection from the greeting to the start of transmission.
@@ -71,6 +72,8 @@ public struct ServerSession: Sendable {
   var isFixedNewstyle = false
   var sendsZeroes = true
   var isStructured = false
+  /// Extended headers, which are structured, too.
+  var isExtended = false
   /// What the last SET_META_CONTEXT selected.
   var contexts: MetaContexts = []
 

@@ -26,6 +26,11 @@ public enum FileCalls {
   /// fdatasync(2): 0 or a negative errno.
   public static func sync(_ file: Int32) -> Int32 { nbdmirror_sync(file) }
 
+  /// Whether fallocate(2) punches a hole of 4 KiB there; the file's size stays.
+  public static func canPunchHole(_ file: Int32, at offset: UInt64) -> Bool {
+    nbdmirror_punch_hole(file, offset, 4096) == 0
+  }
+
   /// The magic number of the file system that holds the file, or a negative errno.
   public static func fileSystem(_ file: Int32) -> Int64 { nbdmirror_file_system(file) }
 }

@@ -84,19 +84,18 @@ extension Reactor {
     let bytes = unsafe RawSpan(_unsafeStart: base, byteCount: available)
     switch connections[place].terms.nextRequest(bytes) {
     case .needMore: return .needMore
-    case .request(let request): return begin(place, request, available: available)
-    case .answer(let answer):
-      guard let slot = takeSlot(place) else { return .stalled(slotStall(place)) }
-      connections[place].start += Limits.requestHeaderBytes
-      encode(slot, answer)
-      counters[Counter.refused] &+= 1
-      if answer.drainBytes > 0 {
-        connections[place].drainBytes = answer.drainBytes
-        connections[place].drainSlot = slot
-      } else {
-        enqueueReply(slot)
+    case .request(let request):
+      if request.kind == .writeZeroes, request.mustBeFast,
+        !legs.zeroFast(mayPunchHoles: request.mayPunchHoles)
+      {
+        return take(
+          place,
+          Answer(
+            cookie: request.cookie, offset: request.offset, refusal: .notFast, isRead: false,
+            headerBytes: request.headerBytes))
       }
-      return .taken
+      return begin(place, request, available: available)
+    case .answer(let answer): return take(place, answer)
     case .disconnect:
       drain(place)
       return .taken
@@ -106,9 +105,24 @@ extension Reactor {
     }
   }
 
+  /// Answers a frame that the engine never hears of.
+  private mutating func take(_ place: Int, _ answer: Answer) -> FrameOutcome {
+    guard let slot = takeSlot(place) else { return .stalled(slotStall(place)) }
+    connections[place].start += answer.headerBytes
+    encode(slot, answer)
+    counters[Counter.refused] &+= 1
+    if answer.drainBytes > 0 {
+      connections[place].drainBytes = answer.drainBytes
+      connections[place].drainSlot = slot
+    } else {
+      enqueueReply(slot)
+    }
+    return .taken
+  }
+
   private mutating func begin(_ place: Int, _ request: Request, available: Int) -> FrameOutcome {
     let payload = request.payloadBytes
-    let header = Limits.requestHeaderBytes
+    let header = request.headerBytes
     // A small payload is taken when it is complete; until then it stays where it is.
     if payload > 0, payload < Connection.directPayloadBytes, available < header + payload {
       return .needMore
@@ -140,7 +154,7 @@ extension Reactor {
     fill(slot, request, range, dataOffset: offset)
     connections[place].start += header
     count(place, request)
-    countRequest(slot, request.kind, bytes: UInt64(request.count))
+    countRequest(slot, request.kind, bytes: request.count)
     guard payload > 0 else {
       if request.kind == .cache {
         encodeSuccess(slot)
@@ -162,7 +176,7 @@ extension Reactor {
     guard request.kind == .read else { return request.range }
     let block = configuration.blockBytes
     let start = Bytes.alignDown(request.offset, to: block)
-    let end = Bytes.alignUp(request.offset + UInt64(request.count), to: block)
+    let end = Bytes.alignUp(request.offset + request.count, to: block)
     return ByteRange(offset: start, count: end - start)
   }
 
@@ -189,9 +203,9 @@ extension Reactor {
   private func count(_ place: Int, _ request: Request) {
     connections[place].info.requests &+= 1
     if request.kind == .read {
-      connections[place].info.readBytes &+= UInt64(request.count)
+      connections[place].info.readBytes &+= request.count
     } else if request.kind == .write {
-      connections[place].info.writtenBytes &+= UInt64(request.count)
+      connections[place].info.writtenBytes &+= request.count
     }
   }
 

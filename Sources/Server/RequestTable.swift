@@ -33,7 +33,7 @@ struct RequestSlot {
   var begun: UInt64 = 0
   var cookie: UInt64 = 0
   var offset: UInt64 = 0
-  var count: UInt32 = 0
+  var count: UInt64 = 0
   /// Payload memory, if any; `dataOffset` is where the byte of `engineRange.offset` stands.
   var buffer: Buffer?
   var dataOffset = 0

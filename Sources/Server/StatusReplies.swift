@@ -18,6 +18,9 @@ import NBDProtocol
 private struct StatusRuns {
   /// Runs that one answer describes; a map that changes more often is asked again.
   static let countMax = 256
+  /// What one answer describes at most: 65,536 regions of the smallest size are looked at under the
+  /// lock.
+  static let bytesMax: UInt64 = 4 << 30
   var runs: [StatusRun] = []
   /// Where the device begins on a leg.
   let dataOffset: UInt64
@@ -28,7 +31,7 @@ private struct StatusRuns {
 extension Reactor {
   /// Answers a block status request.
   mutating func answerStatus(_ slot: Int, _ request: Request) {
-    let contexts = connections[Int(requests[slot].connection)].terms.contexts
+    let contexts = request.contexts
     let found = readRuns(request, needsLegs: contexts.contains(.allocation))
     defer {
       for descriptor in found.descriptors where descriptor >= 0 { close(descriptor) }
@@ -39,7 +42,8 @@ extension Reactor {
     precondition(buffer.bytes >= BlockStatusReply.bytesMax, "room for every chunk")
     // The buffer belongs to this request until its reply is sent.
     var bytes = unsafe MutableRawSpan(_unsafeStart: buffer.base, byteCount: buffer.bytes)
-    var reply = BlockStatusReply(request)
+    var reply = BlockStatusReply(
+      request, isExtended: connections[Int(requests[slot].connection)].terms.isExtended)
     if contexts.contains(.allocation) {
       reply.begin(.allocation, into: &bytes)
       allocation(found, &reply, &bytes)
@@ -62,7 +66,8 @@ extension Reactor {
     let legs = legs
     return share.state.withLock { state in
       var found = StatusRuns(dataOffset: state.engine.dataOffset)
-      var rest = request.range
+      var rest = ByteRange(
+        offset: request.offset, count: min(request.count, StatusRuns.bytesMax))
       var asked = LegSet.none
       while rest.count > 0, found.runs.count < StatusRuns.countMax {
         let run = state.engine.statusRun(at: rest)

@@ -5,7 +5,8 @@ import Fixtures
 import Foundation
 import Testing
 
-private let fixtures = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
+/// Where the scripts of these tests lie.
+let fixtures = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
   .deletingLastPathComponent().appendingPathComponent("Fixtures").path
 
 private let isOptimised = ProcessInfo.processInfo.environment["NBDMIRROR_BIN"]?.isEmpty == false

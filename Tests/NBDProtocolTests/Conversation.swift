@@ -59,6 +59,15 @@ func request(
     + big(UInt64(count), 4)
 }
 
+/// An extended request header as the specification draws it.
+func extendedRequest(
+  _ type: UInt16, flags: UInt16 = 0, cookie: UInt64 = 0x1122_3344_5566_7788, at offset: UInt64,
+  count: UInt64
+) -> [UInt8] {
+  hex("21e41c71") + big(UInt64(flags), 2) + big(UInt64(type), 2) + big(cookie, 8) + big(offset, 8)
+    + big(count, 8)
+}
+
 /// The client flags of a modern client: fixed newstyle, no zeroes.
 let modern = hex("00000003")
 
@@ -67,7 +76,7 @@ let disk = ExportInfo(
   name: "disk", description: "a mirror", sizeBytes: 1 << 20, minimumBlockBytes: 512)
 
 /// What INFO and GO say about `disk` without structured replies.
-let diskInfo = hex("0000 0000000000100000 056d")
+let diskInfo = hex("0000 0000000000100000 0d6d")
 
 /// A session that was fed, and what it said.
 struct Conversation {
@@ -107,13 +116,25 @@ struct Conversation {
 /// The agreement of a connection to an export of `sizeBytes` bytes.
 func terms(
   sizeBytes: UInt64 = 1 << 30, isReadOnly: Bool = false, alignmentBytes: UInt32 = 1,
-  isStructured: Bool = false
+  isStructured: Bool = false, isExtended: Bool = false, contexts: MetaContexts = []
 ) -> Transmission {
   Transmission(
     sizeBytes: sizeBytes,
     flags: ExportInfo(name: "x", sizeBytes: sizeBytes, isReadOnly: isReadOnly)
-      .flags(structuredReplies: isStructured),
-    alignmentBytes: alignmentBytes, isStructured: isStructured)
+      .flags(
+        structuredReplies: isStructured || isExtended,
+        statusPayload: isExtended && !contexts.isEmpty),
+    alignmentBytes: alignmentBytes, isStructured: isStructured || isExtended,
+    isExtended: isExtended, contexts: contexts)
+}
+
+extension TransmissionStep {
+  /// An answer without where its request began, which only extended headers repeat.
+  var withoutOffset: TransmissionStep {
+    guard case .answer(var answer) = self else { return self }
+    answer.offset = 0
+    return .answer(answer)
+  }
 }
 
 /// The reply to `answer` as bytes.
@@ -123,9 +144,11 @@ func encoded(_ answer: Answer, isStructured: Bool) -> [UInt8] {
 
 /// What an encoder writes.
 func encoded(
-  isStructured: Bool, _ body: (ReplyEncoder, inout MutableRawSpan) -> Int
+  isStructured: Bool, isExtended: Bool = false, _ body: (ReplyEncoder, inout MutableRawSpan) -> Int
 ) -> [UInt8] {
   var room = [UInt8](repeating: 0xee, count: ReplyEncoder.replyBytesMax)
-  let count = room.withMutableRawSpan { body(ReplyEncoder(isStructured: isStructured), &$0) }
+  let count = room.withMutableRawSpan {
+    body(ReplyEncoder(isStructured: isStructured, isExtended: isExtended), &$0)
+  }
   return Array(room[..<count])
 }

@@ -7,8 +7,8 @@ struct ExportInfoTests {
   @Test("a writable export offers everything served; DF only with structured replies")
   func writable() {
     let export = ExportInfo(name: "x", sizeBytes: 4096)
-    #expect(export.flags(structuredReplies: false).rawValue == 0b0000_0101_0110_1101)
-    #expect(export.flags(structuredReplies: true).rawValue == 0b0000_0101_1110_1101)
+    #expect(export.flags(structuredReplies: false).rawValue == 0b0000_1101_0110_1101)
+    #expect(export.flags(structuredReplies: true).rawValue == 0b0000_1101_1110_1101)
   }
 
   @Test("a read-only export offers no trim and no zeroes")

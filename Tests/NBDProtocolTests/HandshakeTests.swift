@@ -79,11 +79,40 @@ struct HandshakeTests {
     #expect(talk.output == optionError(5, 2, "this server does not offer that") + ack8)
   }
 
-  @Test("options of later issues are UNSUP, whatever they carry")
-  func notYet() {
+  @Test("33, 34: extended headers imply structured replies, and leave no place for EXPORT_NAME")
+  func extendedHeaders() {
     let talk = Conversation.modernClient(
-      sends: option(11), option(8))
-    #expect(talk.output == unsupported(11) + ack8)
+      sends: option(11, [1]), option(8), option(11), option(11), option(8),
+      option(7, hex("00000000 0000")))
+    #expect(
+      talk.output == invalid(11) + ack8 + optionReply(11, 1) + optionReply(11, 1)
+        + optionError(8, 10, "extended headers are in use")
+        + optionReply(7, 3, hex("0000 0000000000100000 0ded")) + optionReply(7, 1))
+    guard case .enteredTransmission(let terms, _) = talk.last else {
+      Issue.record("no transmission")
+      return
+    }
+    #expect(terms.isExtended && terms.isStructured && terms.headerBytes == 32)
+    let old = Conversation.modernClient(sends: option(11), option(1, Array("disk".utf8)))
+    #expect(old.last == .close(.extendedHeaders) && old.output == optionReply(11, 1))
+  }
+
+  @Test("with contexts and extended headers a block status may name those it asks for")
+  func statusPayloadFlag() {
+    let select = option(10, hex("00000000 00000001 0000000f") + "base:allocation".utf8)
+    let go = option(7, hex("00000000 0000"))
+    for (options, flags) in [
+      ([option(8), select, go], 0x0ded), ([option(11), go], 0x0ded),
+      ([option(11), select, go], 0x1ded), ([select, option(11), go], 0x0ded),
+    ] as [([[UInt8]], UInt16)] {
+      var talk = Conversation()
+      talk.send(modern + options.flatMap { $0 })
+      guard case .enteredTransmission(let terms, _) = talk.last else {
+        Issue.record("no transmission")
+        return
+      }
+      #expect(terms.flags.rawValue == flags)
+    }
   }
 
   @Test("9, 10: ABORT is acknowledged with or without data, then the connection closes")
@@ -114,9 +143,9 @@ struct HandshakeTests {
 
   @Test("12: EXPORT_NAME gets 10 bytes, or 134 without NO_ZEROES; name and \"\" select the export")
   func exportName() {
-    let answer = hex("0000000000100000 056d")
+    let answer = hex("0000000000100000 0d6d")
     let agreed = Transmission(
-      sizeBytes: 1 << 20, flags: TransmissionFlags(rawValue: 0x056d), alignmentBytes: 1,
+      sizeBytes: 1 << 20, flags: TransmissionFlags(rawValue: 0x0d6d), alignmentBytes: 1,
       isStructured: false)
     for name in ["", "disk"] {
       let frame = option(1, Array(name.utf8))
@@ -198,14 +227,14 @@ struct HandshakeTests {
       + option(7, infoData("disk", [3]))
     var talk = Conversation()
     talk.send(modern + frames + request(0, at: 0, count: 512))
-    let info = optionReply(6, 3, hex("0000 0000000000100000 05ed")) + optionReply(6, 1)
+    let info = optionReply(6, 3, hex("0000 0000000000100000 0ded")) + optionReply(6, 1)
     let go =
-      optionReply(7, 3, hex("0000 0000000000100000 05ed"))
+      optionReply(7, 3, hex("0000 0000000000100000 0ded"))
       + optionReply(7, 3, hex("0003 00000200 00001000 02000000")) + optionReply(7, 1)
     let list = optionReply(3, 2, hex("00000004") + "diska mirror".utf8) + optionReply(3, 1)
     #expect(talk.output == unsupported(99) + list + ack8 + info + go)
     let agreed = Transmission(
-      sizeBytes: 1 << 20, flags: TransmissionFlags(rawValue: 0x05ed), alignmentBytes: 512,
+      sizeBytes: 1 << 20, flags: TransmissionFlags(rawValue: 0x0ded), alignmentBytes: 512,
       isStructured: true)
     #expect(talk.last == .enteredTransmission(agreed, consumed: 4 + frames.count))
   }
@@ -262,7 +291,7 @@ struct HandshakeTests {
     let plain = ExportInfo(name: "p", sizeBytes: 4096)
     let talk = Conversation.modernClient(
       plain, sends: option(6, infoData("p", [2])), option(7, infoData("p", [2])))
-    let payload = hex("0000 0000000000001000 056d")
+    let payload = hex("0000 0000000000001000 0d6d")
     #expect(
       talk.output == optionReply(6, 3, payload) + optionReply(6, 1) + optionReply(7, 3, payload)
         + optionReply(7, 1))

@@ -147,7 +147,7 @@ struct MetaContextTests {
     func step(_ flags: UInt16, _ offset: UInt64, _ count: UInt32) -> TransmissionStep {
       request(7, flags: flags, at: offset, count: count).withRawSpan {
         terms(.allocation).nextRequest($0)
-      }
+      }.withoutOffset
     }
     func refused(_ refusal: Refusal) -> TransmissionStep {
       .answer(Answer(cookie: 0x1122_3344_5566_7788, refusal: refusal, isRead: false))
@@ -158,7 +158,7 @@ struct MetaContextTests {
           == .request(
             Request(
               kind: .blockStatus, flags: CommandFlags(rawValue: flags),
-              cookie: 0x1122_3344_5566_7788, offset: 512, count: 99)))
+              cookie: 0x1122_3344_5566_7788, offset: 512, count: 99, contexts: .allocation)))
     }
     for flags in [2, 4, 16, 32, 0x8000] as [UInt16] {
       #expect(step(flags, 0, 512) == refused(.invalidFlags))
@@ -173,13 +173,14 @@ struct MetaContextTests {
 
   /// The reply to a request for `count` bytes, of what `fill` appends per context.
   private func reply(
-    _ count: UInt32, _ contexts: [MetaContexts], _ extents: [(UInt64, UInt32)],
-    flags: CommandFlags = []
+    _ count: UInt64, _ contexts: [MetaContexts], _ extents: [(UInt64, UInt32)],
+    flags: CommandFlags = [], isExtended: Bool = false
   ) -> [UInt8] {
     var room = [UInt8](repeating: 0xee, count: BlockStatusReply.bytesMax)
     var reply = BlockStatusReply(
       Request(
-        kind: .blockStatus, flags: flags, cookie: 0x0102_0304_0506_0708, offset: 0, count: count))
+        kind: .blockStatus, flags: flags, cookie: 0x0102_0304_0506_0708, offset: 0, count: count),
+      isExtended: isExtended)
     room.withMutableRawSpan { bytes in
       for context in contexts {
         reply.begin(context, into: &bytes)
@@ -207,7 +208,7 @@ struct MetaContextTests {
     #expect(reply(100, [.state], extents, flags: .reqOne) == chunk(2, isDone: true, [(30, 3)]))
     #expect(reply(7, [.state], [(9, 5)], flags: .reqOne) == chunk(2, isDone: true, [(7, 5)]))
     #expect(
-      reply(.max, [.state], [(1 << 40, 1)]) == chunk(2, isDone: true, [(0xffff_ffff, 1)]))
+      reply(0xffff_ffff, [.state], [(1 << 40, 1)]) == chunk(2, isDone: true, [(0xffff_ffff, 1)]))
   }
 
   @Test("more extents than a reply takes end it early, in the room for both contexts")
@@ -217,5 +218,24 @@ struct MetaContextTests {
     let bytes = reply(2000 * 512, [.allocation, .state], extents)
     #expect(bytes == chunk(1, isDone: false, told) + chunk(2, isDone: true, told))
     #expect(bytes.count <= BlockStatusReply.bytesMax)
+  }
+
+  @Test("with extended headers extents have 64 bits, and a chunk says how many there are")
+  func extended() {
+    func chunk(_ id: UInt64, isDone: Bool, _ extents: [(UInt64, UInt64)]) -> [UInt8] {
+      hex("6e8a278c") + big(isDone ? 1 : 0, 2) + big(6, 2)
+        + hex("0102030405060708 0000000000000000") + big(UInt64(8 + 16 * extents.count), 8)
+        + big(id, 4) + big(UInt64(extents.count), 4)
+        + extents.flatMap { big($0.0, 8) + big($0.1, 8) }
+    }
+    let extents: [(UInt64, UInt32)] = [(1 << 40, 3), (1 << 41, 3), (512, 0)]
+    let told: [(UInt64, UInt64)] = [(3 << 40, 3), (512, 0)]
+    #expect(
+      reply(1 << 50, [.allocation, .state], extents, isExtended: true)
+        == chunk(1, isDone: false, told) + chunk(2, isDone: true, told))
+    let many = (0..<2000).map { (UInt64(512), UInt32($0 & 1)) }
+    #expect(
+      reply(1 << 50, [.allocation, .state], many, isExtended: true).count
+        <= BlockStatusReply.bytesMax)
   }
 }

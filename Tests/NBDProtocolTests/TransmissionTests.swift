@@ -12,7 +12,8 @@ private func step(
   _ type: UInt16, flags: UInt16 = 0, at offset: UInt64 = 0, count: UInt32 = 512,
   _ terms: Transmission = terms()
 ) -> TransmissionStep {
-  request(type, flags: flags, at: offset, count: count).withRawSpan { terms.nextRequest($0) }
+  request(type, flags: flags, at: offset, count: count)
+    .withRawSpan { terms.nextRequest($0) }.withoutOffset
 }
 
 private func refused(_ refusal: Refusal, isRead: Bool = false, drain: Int = 0) -> TransmissionStep {
@@ -22,7 +23,8 @@ private func refused(_ refusal: Refusal, isRead: Bool = false, drain: Int = 0) -
 private func accepted(
   _ kind: Request.Kind, flags: CommandFlags = [], at offset: UInt64 = 0, count: UInt32 = 512
 ) -> TransmissionStep {
-  .request(Request(kind: kind, flags: flags, cookie: cookie, offset: offset, count: count))
+  .request(
+    Request(kind: kind, flags: flags, cookie: cookie, offset: offset, count: UInt64(count)))
 }
 
 /// Answered with success without asking the engine.
@@ -162,7 +164,7 @@ struct TransmissionTests {
     let structured = terms(isStructured: true)
     let commands: [(UInt16, Request.Kind, CommandFlags)] = [
       (0, .read, .df), (1, .write, []), (3, .flush, []), (4, .trim, []), (5, .cache, []),
-      (6, .writeZeroes, .noHole),
+      (6, .writeZeroes, [.noHole, .fastZero]),
     ]
     for (type, kind, own) in commands {
       let count: UInt32 = kind == .flush ? 0 : 512

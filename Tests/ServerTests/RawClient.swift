@@ -134,7 +134,7 @@ final class RawClient: @unchecked Sendable {
     if type == .read { readBytes[cookie] = count }
     return ClientFrames.request(
       RequestHeader(
-        flags: flags, type: type.rawValue, cookie: cookie, offset: offset, count: UInt32(count)))
+        flags: flags, type: type.rawValue, cookie: cookie, offset: offset, count: UInt64(count)))
       + payload
   }
 
@@ -158,6 +158,10 @@ final class RawClient: @unchecked Sendable {
     if type == ChunkType.error.rawValue {
       let error = payload.withRawSpan { $0.bigEndianUInt32(at: 0) }
       return RawReply(cookie: cookie, error: error, data: [])
+    }
+    if type == ChunkType.offsetHole.rawValue {
+      let count = payload.withRawSpan { Int($0.bigEndianUInt32(at: 8)) }
+      return RawReply(cookie: cookie, error: 0, data: [UInt8](repeating: 0, count: count))
     }
     return RawReply(
       cookie: cookie, error: 0,

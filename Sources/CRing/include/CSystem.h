@@ -29,6 +29,9 @@ int nbdmirror_allocate(int fd, int mode, uint64_t offset, uint64_t count);
 /// fdatasync(2).
 int nbdmirror_sync(int fd);
 
+/// Punches a hole and keeps the file's size (fallocate): 0 or -errno.
+int nbdmirror_punch_hole(int fd, uint64_t offset, uint64_t count);
+
 /// The magic number of the file system that holds `fd` (statfs), or -errno.
 int64_t nbdmirror_file_system(int fd);
 
