@@ -14,6 +14,7 @@ packages=(
   liburing-dev libnbd-dev libgnutls28-dev pkg-config
   libnbd-bin python3-libnbd fio nbdkit qemu-utils nbd-client
   e2fsprogs mount util-linux strace curl gnutls-bin python3-venv systemd
+  fuse3
 )
 
 # say TEXT: a heading with the seconds since the begin.

@@ -155,6 +155,7 @@ static inline struct io_uring_sqe *next_submission(nbdmirror_ring *self) {
 static inline int finish(struct io_uring_sqe *entry, uint32_t options, uint64_t user_data) {
   entry->user_data = user_data;
   if (options & NBDMIRROR_FIXED_FILE) entry->flags |= IOSQE_FIXED_FILE;
+  if (options & NBDMIRROR_ASYNC) entry->flags |= IOSQE_ASYNC;
   return 0;
 }
 

@@ -39,6 +39,7 @@ public struct FileLeg: Equatable, Sendable, BitwiseCopyable {
   @usableFromInline static var attachedBit: UInt64 { 1 << 35 }
   @usableFromInline static var fastHoleBit: UInt64 { 1 << 36 }
   @usableFromInline static var fileBit: UInt64 { 1 << 37 }
+  @usableFromInline static var asyncBit: UInt64 { 1 << 38 }
 
   /// Reads and writes of up to this many bytes are done at once on file systems in memory.
   ///
@@ -68,6 +69,9 @@ public struct FileLeg: Equatable, Sendable, BitwiseCopyable {
     word |= FileLeg.fileBit
     switch FileCalls.fileSystem(descriptor) {
     case 0x0102_1994, 0x8584_58f6: word |= FileLeg.memoryBit  // TMPFS_MAGIC, RAMFS_MAGIC
+    // io_uring asks the file's `poll` whether it can be tried at once, and FUSE asks its program:
+    // one that hangs would hang the reactor (promise P5).
+    case 0x6573_5546: word |= FileLeg.asyncBit  // FUSE_SUPER_MAGIC
     default: break
     }
   }
@@ -109,6 +113,8 @@ public struct FileLeg: Equatable, Sendable, BitwiseCopyable {
 
   // MARK: On the ring
 
+  @inlinable var options: SubmissionOptions { word & FileLeg.asyncBit == 0 ? [] : .async }
+
   /// Starts a read.
   @inlinable
   public func prepareRead(
@@ -116,7 +122,7 @@ public struct FileLeg: Equatable, Sendable, BitwiseCopyable {
     userData: UInt64
   ) {
     unsafe ring.prepareRead(
-      descriptor, into: buffer, count: count, offset: offset, userData: userData)
+      descriptor, into: buffer, count: count, offset: offset, options: options, userData: userData)
   }
 
   /// Starts a write.
@@ -127,7 +133,7 @@ public struct FileLeg: Equatable, Sendable, BitwiseCopyable {
   ) {
     unsafe ring.prepareWrite(
       descriptor, from: buffer, count: count, offset: offset,
-      options: isDurable ? .durable : [], userData: userData)
+      options: isDurable ? options.union(.durable) : options, userData: userData)
   }
 
   /// Starts a flush (fdatasync).

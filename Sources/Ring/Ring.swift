@@ -50,6 +50,8 @@ public struct SubmissionOptions: OptionSet, Sendable {
   public static var waitAll: SubmissionOptions { SubmissionOptions(rawValue: 4) }
   /// Write: durable on completion (`RWF_DSYNC`).
   public static var durable: SubmissionOptions { SubmissionOptions(rawValue: 8) }
+  /// Not tried at once: a thread of the ring does it from the start. For files where the try may hang.
+  @inlinable public static var async: SubmissionOptions { SubmissionOptions(rawValue: 16) }
 }
 
 /// How `fallocate` makes a range read as zeros; the file never grows by it.

@@ -88,6 +88,8 @@ final class ReactorPort: Sendable {
   let hasMail = Atomic<Bool>(false)
   /// Sockets that were accepted for the reactor.
   let accepted = Mutex<[Accepted]>([])
+  /// What files said of their holes.
+  let holes = Mutex<[HoleAnswer]>([])
   /// The connections of the reactor as it published them last.
   let connections = Mutex<[ConnectionInfo]>([])
 

@@ -209,6 +209,7 @@ extension Reactor {
     }
     releaseHeld()
     expire()
+    expireStatus()
     publish()
     publishCounters()
   }

@@ -142,9 +142,11 @@ public final class MirrorServer: Sendable {
     }
     let desk = try ObserverDesk(observer)
     defer { desk.close() }
+    let holes = try HoleDesk(share)
+    defer { holes.close() }
     let plan = ReactorPlan(
       index: 0, configuration: configuration, share: share, legs: legs, zeros: zeros, huge: huge,
-      desk: desk, faults: faults, listeners: listeners, signals: signals)
+      desk: desk, holes: holes, faults: faults, listeners: listeners, signals: signals)
     // First its own, on this thread: what the kernel refuses is refused here already.
     var reactor = try Reactor.make(plan)
     let threads = try startOthers(plan)

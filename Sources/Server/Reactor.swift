@@ -70,6 +70,7 @@ struct ReactorPlan: Sendable {
   var zeros: ZeroPages
   var huge: HugeBudget
   var desk: ObserverDesk
+  var holes: HoleDesk
   var faults: FaultDesk
   /// Reactor 0 only: sockets that listen, and a signalfd (-1: none).
   var listeners: [Listener] = []
@@ -86,6 +87,7 @@ struct Reactor: ~Copyable {
   let zeros: ZeroPages
   let scratch: Scratch
   let desk: ObserverDesk
+  let holes: HoleDesk
   let faults: FaultDesk
   let listeners: [Listener]
   let signals: Int32
@@ -103,6 +105,8 @@ struct Reactor: ~Copyable {
   var faulty: FaultyTable
   /// Buffers that an I/O of a failed leg may still write into, by request slot.
   var retired: [(slot: Int, buffer: Buffer)] = []
+  /// Block status requests that wait for the files, in the order they came.
+  var statusWaits: [StatusWait] = []
 
   var done: FixedList<FinishedIO>
   var submissions: FixedList<Int32>
@@ -165,6 +169,7 @@ struct Reactor: ~Copyable {
     zeros = plan.zeros
     scratch = plan.share.scratch
     desk = plan.desk
+    holes = plan.holes
     faults = plan.faults
     faulty = FaultyTable(items: Array(repeating: nil, count: Reactor.operationCount))
     polling = AdaptivePolling(limitNanoseconds: plan.configuration.pollNanosecondsMax)

@@ -173,6 +173,7 @@ extension Reactor {
     _ = port.hasMail.exchange(false, ordering: .acquiringAndReleasing)
     engineHasMore = true
     adoptAccepted()
+    takeHoles()
     let phase = share.phase.load(ordering: .acquiring)
     if phase != self.phase { enter(phase) }
   }

@@ -17,7 +17,15 @@ public final class ServerThread: Sendable {
 
   /// Starts the thread.
   /// - Throws: `ServerError.thread`.
-  public init(_ run: @escaping @Sendable () -> Void) throws(ServerError) {
+  public convenience init(_ run: @escaping @Sendable () -> Void) throws(ServerError) {
+    self.init(started: try ServerThread.start(run))
+  }
+
+  private init(started: pthread_t) { thread = started }
+
+  private static func start(
+    _ run: @escaping @Sendable () -> Void
+  ) throws(ServerError) -> pthread_t {
     var made = pthread_t()
     // The reference that goes to the thread is taken back there.
     let body = unsafe Unmanaged.passRetained(Body(run))
@@ -32,7 +40,12 @@ public final class ServerThread: Sendable {
       unsafe body.release()
       throw .thread(result)
     }
-    thread = made
+    return made
+  }
+
+  /// Starts a thread for whose end nobody waits.
+  static func detach(_ run: @escaping @Sendable () -> Void) throws(ServerError) {
+    pthread_detach(try start(run))
   }
 
   /// Waits for its end; once.

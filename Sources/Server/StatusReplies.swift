@@ -1,12 +1,14 @@
 // Block status: what the engine's map says, and where the legs' files have holes.
 //
-// The map is read under the engine's lock. The files are asked after it, through descriptors of
-// this request's own, duplicated under the lock: a leg that is online then is attached, and may be
-// detached and closed by anybody meanwhile.
+//   answerStatus -> (HoleDesk) -> takeHoles, or expireStatus after `statusNanoseconds` -> finishStatus
+//
+// The map is read under the engine's lock. The files are asked after it by the HoleDesk, through
+// descriptors of this request's own, duplicated under the lock: a leg that is online then is attached,
+// and may be detached and closed by anybody meanwhile.
 //
 // A range is a hole only if it is one on every leg that can be read there: whichever answers a read
-// gives zeros. Where the legs may differ, and where a file does not know holes (a block device),
-// it is data, which is always true.
+// gives zeros. Where the legs may differ, where a file does not know holes (a block device), and where
+// it does not say in time, it is data, which is always true.
 
 import Base
 import Glibc
@@ -14,64 +16,72 @@ import Legs
 import MirrorEngine
 import NBDProtocol
 
-/// What was read of the map for one request.
-private struct StatusRuns {
-  /// Runs that one answer describes; a map that changes more often is asked again.
-  static let countMax = 256
-  /// What one answer describes at most: 65,536 regions of the smallest size are looked at under the
-  /// lock.
-  static let bytesMax: UInt64 = 4 << 30
-  var runs: [StatusRun] = []
-  /// Where the device begins on a leg.
-  let dataOffset: UInt64
-  /// Own descriptors by slot; -1: none.
-  var descriptors = [Int32](repeating: -1, count: LegSlot.count)
+/// A block status that waits for the files.
+struct StatusWait {
+  var request: Request
+  var job: HoleJob
+  /// After that it is answered without them.
+  var deadline: UInt64
 }
 
 extension Reactor {
-  /// Answers a block status request.
+  /// How long a client waits for what files say of their holes.
+  private static let statusNanoseconds = Nanoseconds.second
+  /// Runs of the map that one answer describes; a map that changes more often is asked again.
+  private static let runsMax = 256
+  /// What one answer describes at most: 65,536 regions of the smallest size are looked at under the
+  /// lock.
+  private static let statusBytesMax: UInt64 = 4 << 30
+
+  /// Answers a block status request, now or later.
   mutating func answerStatus(_ slot: Int, _ request: Request) {
-    let contexts = request.contexts
-    let found = readRuns(request, needsLegs: contexts.contains(.allocation))
-    defer {
-      for descriptor in found.descriptors where descriptor >= 0 { close(descriptor) }
+    let wait = StatusWait(
+      request: request, job: look(slot, request),
+      deadline: now.nanoseconds + Reactor.statusNanoseconds)
+    if request.contexts.contains(.allocation), wait.job.needsFiles {
+      statusWaits.append(wait)
+      if holes.post(wait.job) { return }
+      _ = statusWaits.popLast()
     }
-    guard let buffer = requests[slot].buffer else {
-      preconditionFailure("a block status without a buffer")
-    }
-    precondition(buffer.bytes >= BlockStatusReply.bytesMax, "room for every chunk")
-    // The buffer belongs to this request until its reply is sent.
-    var bytes = unsafe MutableRawSpan(_unsafeStart: buffer.base, byteCount: buffer.bytes)
-    var reply = BlockStatusReply(
-      request, isExtended: connections[Int(requests[slot].connection)].terms.isExtended)
-    if contexts.contains(.allocation) {
-      reply.begin(.allocation, into: &bytes)
-      allocation(found, &reply, &bytes)
-      reply.end(isLast: contexts == .allocation, into: &bytes)
-    }
-    if contexts.contains(.state) {
-      reply.begin(.state, into: &bytes)
-      for run in found.runs {
-        reply.append(count: run.range.count, flags: run.status.rawValue, into: &bytes)
-      }
-      reply.end(isLast: true, into: &bytes)
-    }
-    requests[slot].headerBytes = 0
-    requests[slot].dataBytes = reply.byteCount
-    countReply(slot, isError: false)
-    enqueueReply(slot)
+    wait.job.close()
+    finishStatus(wait, wait.job.known())
   }
 
-  private func readRuns(_ request: Request, needsLegs: Bool) -> StatusRuns {
+  /// Takes what the files said.
+  mutating func takeHoles() {
+    var answers: [HoleAnswer] = []
+    port.holes.withLock { swap(&answers, &$0) }
+    for answer in answers {
+      let waiting = statusWaits.firstIndex {
+        $0.job.slot == answer.slot && $0.job.generation == answer.generation
+      }
+      // Else it came too late.
+      if let waiting { finishStatus(statusWaits.remove(at: waiting), answer.extents) }
+    }
+  }
+
+  /// Answers who has waited long enough.
+  mutating func expireStatus() {
+    while let late = statusWaits.first, now.nanoseconds >= late.deadline {
+      statusWaits.removeFirst()
+      finishStatus(late, late.job.known())
+    }
+  }
+
+  private func look(_ slot: Int, _ request: Request) -> HoleJob {
     let legs = legs
-    return share.state.withLock { state in
-      var found = StatusRuns(dataOffset: state.engine.dataOffset)
+    let needsLegs = request.contexts.contains(.allocation)
+    var job = HoleJob(
+      reactor: index, slot: slot, generation: requests[slot].generation, runs: [], dataOffset: 0,
+      descriptors: [Int32](repeating: -1, count: LegSlot.count))
+    share.state.withLock { state in
+      job.dataOffset = state.engine.dataOffset
       var rest = ByteRange(
-        offset: request.offset, count: min(request.count, StatusRuns.bytesMax))
+        offset: request.offset, count: min(request.count, Reactor.statusBytesMax))
       var asked = LegSet.none
-      while rest.count > 0, found.runs.count < StatusRuns.countMax {
+      while rest.count > 0, job.runs.count < Reactor.runsMax {
         let run = state.engine.statusRun(at: rest)
-        found.runs.append(run)
+        job.runs.append(run)
         asked = asked.union(run.good)
         rest = ByteRange(offset: run.range.end, count: rest.end - run.range.end)
       }
@@ -80,50 +90,42 @@ extension Reactor {
         // Out of descriptors: the range is data.
         guard file.isAttached else { continue }
         // No program that is started meanwhile shall hold a PV's lock.
-        found.descriptors[leg.index] = fcntl(file.descriptor, F_DUPFD_CLOEXEC, 0)
+        job.descriptors[leg.index] = fcntl(file.descriptor, F_DUPFD_CLOEXEC, 0)
       }
-      return found
     }
+    return job
   }
 
-  private func allocation(
-    _ found: StatusRuns, _ reply: inout BlockStatusReply, _ bytes: inout MutableRawSpan
-  ) {
-    let empty = AllocationStatus([.hole, .zero]).rawValue
-    // A file of many small pieces costs a system call for each.
-    var budget = 2 * BlockStatusReply.extentsMax
-    for run in found.runs {
-      guard run.status.isDisjoint(with: [.unwritten, .unresolved]), !run.good.isEmpty else {
-        let flags = run.status.contains(.unwritten) ? empty : 0
-        reply.append(count: run.range.count, flags: flags, into: &bytes)
-        continue
-      }
-      var offset = run.range.offset
-      while offset < run.range.end, reply.takesMore {
-        guard budget > 0 else { return }
-        let extent = extent(at: offset, to: run.range.end, run.good, found, &budget)
-        reply.append(count: extent.end - offset, flags: extent.isHole ? empty : 0, into: &bytes)
-        offset = extent.end
-      }
+  private mutating func finishStatus(_ wait: StatusWait, _ extents: [AllocationExtent]) {
+    let (slot, contexts) = (wait.job.slot, wait.request.contexts)
+    let place = Int(requests[slot].connection)
+    countReply(slot, isError: false)
+    guard connections[place].phase != .closing else { return replied(slot) }
+    guard let buffer = requests[slot].buffer else {
+      preconditionFailure("a block status without a buffer")
     }
-  }
-
-  /// What stands at `offset` on all of `good`, and how far it is so at least.
-  private func extent(
-    at offset: UInt64, to end: UInt64, _ good: LegSet, _ found: StatusRuns, _ budget: inout Int
-  ) -> (isHole: Bool, end: UInt64) {
-    let (data, descriptors) = (found.dataOffset, found.descriptors)
-    var hole = end
-    var rest = good
-    while let leg = rest.popFirst() {
-      budget -= 1
-      let next = FileHoles.data(from: data + offset, descriptors[leg.index])
-      guard next > data + offset else {
-        budget -= 1
-        return (false, min(end, FileHoles.hole(from: data + offset, descriptors[leg.index]) - data))
+    precondition(buffer.bytes >= BlockStatusReply.bytesMax, "room for every chunk")
+    // The buffer belongs to this request until its reply is sent.
+    var bytes = unsafe MutableRawSpan(_unsafeStart: buffer.base, byteCount: buffer.bytes)
+    var reply = BlockStatusReply(
+      wait.request, isExtended: connections[place].terms.isExtended)
+    if contexts.contains(.allocation) {
+      reply.begin(.allocation, into: &bytes)
+      for extent in extents {
+        let flags = extent.isEmpty ? AllocationStatus([.hole, .zero]) : []
+        reply.append(count: extent.count, flags: flags.rawValue, into: &bytes)
       }
-      if next != .max { hole = min(hole, next - data) }
+      reply.end(isLast: contexts == .allocation, into: &bytes)
     }
-    return (true, hole)
+    if contexts.contains(.state) {
+      reply.begin(.state, into: &bytes)
+      for run in wait.job.runs {
+        reply.append(count: run.range.count, flags: run.status.rawValue, into: &bytes)
+      }
+      reply.end(isLast: true, into: &bytes)
+    }
+    requests[slot].headerBytes = 0
+    requests[slot].dataBytes = reply.byteCount
+    enqueueReply(slot)
   }
 }

@@ -179,5 +179,63 @@ extension Interop {
         try await mirror.stop()
       }
     }
+
+    /// At once: while the label of the start is written, for which clients wait as for any leg.
+    @Test(
+      "a file system that hangs holds nobody up: its file counts as data, others go on",
+      arguments: [(true, 1.0), (false, 5.0)])
+    func hangingFile(isSettled: Bool, secondsMax: Double) async throws {
+      let folder = try TemporaryDirectory()
+      defer { folder.remove() }
+      let hanging = "\(folder.path)/b.pv"
+      _ = FileManager.default.createFile(atPath: hanging, contents: nil)
+      let fuse = try BackgroundProcess(
+        ["nbdfuse", hanging, "--command", "nbdkit", "-s", "memory", "96M"], directory: folder.path)
+      defer {
+        fuse.signal(SIGCONT)
+        fuse.end()
+      }
+      try await eventually("the file of the PV is there", within: 20) {
+        (try FileManager.default.attributesOfItem(atPath: hanging)[.size] as? Int ?? 0) > 0
+      }
+      try await withMirror(
+        on: ["\(folder.path)/a.pv", hanging], size: "64M", options: ["--init", "assume-clean"],
+        directory: folder.path
+      ) { mirror in
+        try await mirror.serve([
+          "--threads", "1", "--read-policy", "prefer=0", "--leg-timeout", isSettled ? "30" : "1",
+        ])
+        if isSettled {
+          try await eventually("the label of the start is written", within: 20) {
+            try await mirror.admin(["events"]).output.contains("label-written")
+          }
+        }
+        fuse.signal(SIGSTOP)
+        // Before the server is ended: the end of a process waits for its files.
+        defer { fuse.signal(SIGCONT) }
+        try await libnbd(
+          mirror.uri,
+          Self.helpers + """
+            import time
+            busy, asking = connect(), selecting(ALLOCATION)
+            told = []
+            def extent(name, offset, entries, error):
+                told.extend(entries[0::2])
+                assert not any(entries[1::2]), "what nobody can say is data"
+            cookie = asking.aio_block_status(64 * MiB, 0, extent)
+            begun, slowest, reads = time.monotonic(), 0, 0
+            while not asking.aio_command_completed(cookie):
+                assert time.monotonic() - begun < 30
+                asking.poll(0)
+                before = time.monotonic()
+                busy.pread(4096, 0)
+                slowest = max(slowest, time.monotonic() - before)
+                reads += 1
+            assert sum(told) == 64 * MiB and reads > \(isSettled ? 1 : 0), (told, reads)
+            assert slowest < \(secondsMax), slowest
+            """)
+      }
+      try await must(["fusermount3", "-u", hanging])
+    }
   }
 }

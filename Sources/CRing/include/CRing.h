@@ -44,6 +44,8 @@ typedef struct {
 #define NBDMIRROR_WAIT_ALL 4u
 /// Write option: durable on completion (RWF_DSYNC).
 #define NBDMIRROR_DURABLE 8u
+/// Not tried at once: a thread of the ring does it from the start.
+#define NBDMIRROR_ASYNC 16u
 
 /// What the kernel granted; bits of nbdmirror_ring_features.
 #define NBDMIRROR_HAS_SINGLE_ISSUER 1u
