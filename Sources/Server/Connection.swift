@@ -2,8 +2,11 @@
 //
 //   free -> handshake      a socket was accepted                            [Reactor.adopt]
 //   handshake -> transmission   the handshake is over, its output is sent   [enterTransmission]
-//   transmission -> draining    DISC, end of stream, or the server stops    [drain]
-//   handshake, transmission, draining -> closing   error, drained, timer    [abort]
+//   handshake, transmission -> draining   DISC, end of stream, the last words of a handshake, or the
+//                          server stops                                     [drain]
+//   draining -> lingering  all that the client was owed is sent             [leave]
+//   lingering -> closing   the client ended its side, too, or takes too long  [abort]
+//   handshake, transmission, draining -> closing   error, timer             [abort]
 //   closing -> free        nothing is in flight on the socket, and the engine has replied to
 //                          every request                                    [releaseIfIdle]
 //
@@ -28,8 +31,11 @@ enum ConnectionPhase: UInt8 {
   case handshake
   /// Requests are served.
   case transmission
-  /// No more requests; replies go out, then it closes.
+  /// No more requests; replies go out.
   case draining
+  /// Our side of the stream is over. What the client still says is read and thrown away: a socket
+  /// that is closed with unread bytes in it is reset, and what it has not yet delivered is lost.
+  case lingering
   /// The socket is shut down; what is in flight comes back.
   case closing
 }

@@ -126,11 +126,20 @@ extension Reactor {
     connections[place].stall = .none
     connections[place].deadline = now.nanoseconds + configuration.stuckNanoseconds
     if connections[place].receiving != .idle {
-      // Ends the receive; the client can still read.
-      shutdown(connections[place].socket, Int32(SHUT_RD))
+      ring.prepareCancel(
+        CompletionKind.receive.userData(place), userData: CompletionKind.ignored.userData(0))
     }
     dropPayload(place)
     wantSettle(place)
+  }
+
+  /// Ends our side of a drained connection, once all is sent, and waits for the client's end.
+  private mutating func leave(_ place: Int) {
+    guard !connections[place].isSending, connections[place].receiving == .idle else { return }
+    shutdown(connections[place].socket, Int32(SHUT_WR))
+    connections[place].phase = .lingering
+    connections[place].deadline = now.nanoseconds + ServerConfiguration.lingerNanoseconds
+    armReceive(place)
   }
 
   /// Gives a connection up: nothing more is sent; what is in flight in the engine goes on.
@@ -165,8 +174,9 @@ extension Reactor {
     while let listed = toSettle.pop() {
       let place = Int(listed)
       if connections[place].phase == .draining, connections[place].outstanding == 0 {
-        abort(place)
+        leave(place)
       }
+      // Only now: what gives it up meanwhile must not list it again, the list has room for all once.
       connections[place].isListedToSettle = false
       releaseIfIdle(place)
     }
@@ -218,7 +228,7 @@ extension Reactor {
     guard openCount > 0 else { return }
     for place in 0..<connections.count {
       switch connections[place].phase {
-      case .handshake, .draining:
+      case .handshake, .draining, .lingering:
         if isOver(connections[place].deadline) { abort(place) }
       case .transmission:
         // A client that stands still is in nobody's way until memory is short.
@@ -272,7 +282,7 @@ extension Reactor {
       switch connections[place].phase {
       case .handshake: abort(place)
       case .transmission: drain(place)
-      case .free, .draining, .closing: break
+      case .free, .draining, .lingering, .closing: break
       }
     }
   }

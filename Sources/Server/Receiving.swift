@@ -28,11 +28,12 @@ extension Reactor {
     }
   }
 
-  private mutating func armReceive(_ place: Int) {
+  mutating func armReceive(_ place: Int) {
     guard connections[place].receiving == .idle, connections[place].stall == .none else { return }
     switch connections[place].phase {
     case .handshake: guard connections[place].outputMemory == 0 else { return }
     case .transmission: break
+    case .lingering: return armDiscard(place)
     case .free, .draining, .closing: return
     }
     if connections[place].payloadSlot >= 0 {
@@ -61,6 +62,15 @@ extension Reactor {
       userData: CompletionKind.receive.userData(place))
   }
 
+  /// Receives what a connection that is over still brings.
+  private mutating func armDiscard(_ place: Int) {
+    connections[place].receiving = .stream
+    unsafe ring.prepareReceive(
+      connections[place].socket, into: memory.receiveBase(place),
+      count: Connection.receiveMemoryBytes, options: [],
+      userData: CompletionKind.receive.userData(place))
+  }
+
   private mutating func armPayload(_ place: Int) {
     let slot = connections[place].payloadSlot
     guard let buffer = requests[slot].buffer else {
@@ -83,6 +93,9 @@ extension Reactor {
     connections[place].payloadDeadline = 0
     connections[place].socketHasMore = completion.socketHasMore
     let phase = connections[place].phase
+    if phase == .lingering {
+      return completion.result > 0 ? wantReceive(place) : abort(place)
+    }
     guard phase == .handshake || phase == .transmission else {
       // The server stops, or the connection was given up: nothing that comes now counts.
       dropPayload(place)
@@ -185,7 +198,7 @@ extension Reactor {
   /// All output of the handshake so far is with the client.
   mutating func outputSent(_ place: Int) {
     if connections[place].closesAfterOutput {
-      abort(place)
+      drain(place)
     } else if connections[place].session != nil {
       wantReceive(place)
     } else {

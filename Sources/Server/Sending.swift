@@ -270,6 +270,7 @@ extension Reactor {
       finishSent(place)
       if connections[place].queueFirst >= 0 { wantSend(place) }
     }
+    if connections[place].phase == .draining { wantSettle(place) }
   }
 
   private func advance(_ place: Int, _ count: Int) {

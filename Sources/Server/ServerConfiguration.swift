@@ -34,6 +34,8 @@ public struct ServerConfiguration: Sendable {
   /// A client that takes nothing for so long while others wait for memory is dropped; so is one
   /// that should have closed.
   public var stuckNanoseconds: UInt64 = 30 * Nanoseconds.second
+  /// A client that was told everything has so long to close its side.
+  static let lingerNanoseconds = Nanoseconds.second
   /// How long a stop waits for requests in flight, and then for the engine.
   public var stopNanoseconds: UInt64 = 20 * Nanoseconds.second
 

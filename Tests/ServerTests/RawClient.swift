@@ -30,9 +30,17 @@ final class RawClient: @unchecked Sendable {
     try connect(&address)
   }
 
-  /// Connects to 127.0.0.1 and does the handshake.
-  init(port: UInt16, wishes: ClientWishes = ClientWishes(structuredReplies: false)) throws {
+  /// Connects to 127.0.0.1 and does the handshake. `receiveBytes` is how much the kernel may take in
+  /// before it is read; nil: as it likes.
+  init(
+    port: UInt16, wishes: ClientWishes = ClientWishes(structuredReplies: false),
+    receiveBytes: Int32? = nil
+  ) throws {
     socket = Foundation.socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
+    if var bytes = receiveBytes {
+      let size = socklen_t(MemoryLayout<Int32>.size)
+      unsafe setsockopt(socket, SOL_SOCKET, SO_RCVBUF, &bytes, size)
+    }
     var address = sockaddr_in()
     address.sin_family = sa_family_t(AF_INET)
     address.sin_port = port.bigEndian
@@ -119,6 +127,12 @@ final class RawClient: @unchecked Sendable {
     var byte: UInt8 = 0
     let got = unsafe recv(socket, &byte, 1, 0)
     return got == 0 || (got < 0 && errno == ECONNRESET)
+  }
+
+  /// Whether the stream ends here, in order: `isAtEnd` takes a reset for an end, too.
+  func endsInOrder() -> Bool {
+    var byte: UInt8 = 0
+    return unsafe recv(socket, &byte, 1, 0) == 0
   }
 
   /// Sends nothing more; replies can still be read.

@@ -208,4 +208,32 @@ struct StreamTests {
     #expect(try local.read(9, 5).data == [0, 1, 2, 3, 0])
     try mirror.stop()
   }
+
+  @Test(
+    "that reads late and says more when the server stops or after DISC gets what it was owed",
+    arguments: [true, false])
+  func readsLate(isStopped: Bool) throws {
+    let mirror = try ServedMirror { $0.listenAddresses = ["127.0.0.1:0"] }
+    let client = try RawClient(
+      port: try #require(mirror.server.ports.first), receiveBytes: 16 << 10)
+    let count: UInt64 = 64
+    var bytes: [UInt8] = []
+    for cookie in 0..<count {
+      bytes += client.frame(.read, offset: cookie << 14, count: 16 << 10, cookie: cookie)
+    }
+    try client.send(isStopped ? bytes : bytes + client.frame(.disconnect))
+    // It is one receive: all is taken when something is answered.
+    var cookies: Set<UInt64> = [try client.reply().cookie]
+    if isStopped { mirror.server.requestStop() }
+    for cookie in count..<count + 10 {
+      // With unread bytes in it the socket would be reset when it is closed, and drop what it holds.
+      try client.send(
+        client.frame(.write, count: 512, cookie: cookie) + [UInt8](repeating: 1, count: 512))
+      usleep(10_000)
+    }
+    for _ in 1..<count { cookies.insert(try client.reply().cookie) }
+    #expect(cookies == Set(0..<count))
+    #expect(client.endsInOrder())
+    try mirror.stop()
+  }
 }
