@@ -13,6 +13,9 @@
 //  4. Blocks of one page come back to a small stack first (`cache`): in the steady state of small
 //     requests neither splitting nor merging happens, and the memory is warm.
 //
+// A part of the limit is kept for small requests (`reserveBytes`), so that large ones which stay for
+// long do not hold them up.
+//
 // The limit is below the arena's size: a leg that hangs keeps buffers for as long as it likes, and
 // those that were answered already are made up for by raising the limit (`limitBytes`).
 //
@@ -64,6 +67,8 @@ public struct BufferPool: ~Copyable {
   public var limitBytes: Int {
     didSet { precondition(limitBytes <= arenaBytes, "the limit lies inside the arena") }
   }
+  /// Bytes of the limit that are kept for those who ask with `mayUseReserve`.
+  public var reserveBytes = 0
   /// Size of the arena.
   public let arenaBytes: Int
 
@@ -126,15 +131,23 @@ public struct BufferPool: ~Copyable {
 
   // MARK: The interface
 
+  /// Whether a buffer of `bytes` comes out of the budget for large ones: it is larger than a block,
+  /// or than what the arena ever gives.
+  public func isHuge(bytes: Int) -> Bool {
+    let order = BufferPool.order(of: bytes)
+    return order > orderMax || BufferPool.pageBytes << order > limitBytes - reserveBytes
+  }
+
   /// A buffer of at least `bytes`, or nil if it does not fit now: wait for a `free`.
   ///
-  /// Cost: constant for one page, else up to 12 splits; a system call above `blockBytesMax`.
-  public mutating func allocate(bytes: Int) -> Buffer? {
+  /// Cost: constant for one page, else up to 12 splits; a system call if it `isHuge`.
+  public mutating func allocate(bytes: Int, mayUseReserve: Bool = false) -> Buffer? {
     precondition(bytes > 0, "a buffer is not empty")
+    if isHuge(bytes: bytes) { return allocateHuge(bytes) }
     let order = BufferPool.order(of: bytes)
-    guard order <= orderMax else { return allocateHuge(bytes) }
     let size = BufferPool.pageBytes << order
-    guard leasedBytes + size <= limitBytes else { return nil }
+    let limit = mayUseReserve ? limitBytes : limitBytes - reserveBytes
+    guard leasedBytes + size <= limit else { return nil }
     let page: Int
     if order == 0, cached > 0 {
       cached -= 1
@@ -152,6 +165,9 @@ public struct BufferPool: ~Copyable {
     return unsafe Buffer(
       base: arena + page * BufferPool.pageBytes, bytes: size, isMapped: false)
   }
+
+  /// How often a large buffer did not fit, for any pool: while this grows, somebody waits.
+  public var hugeRefusalCount: Int { huge.refusalCount }
 
   /// Gives a buffer back. A buffer that is not out, or of another pool, traps.
   public mutating func free(_ buffer: Buffer) {

@@ -9,6 +9,7 @@ public final class HugeBudget: Sendable {
   /// The bound in bytes.
   public let bytesMax: Int
   private let used = Atomic<Int>(0)
+  private let refusals = Atomic<Int>(0)
 
   /// A budget of `bytesMax` bytes.
   public init(bytesMax: Int) {
@@ -19,11 +20,15 @@ public final class HugeBudget: Sendable {
   /// Bytes taken now.
   public var usedBytes: Int { used.load(ordering: .relaxed) }
 
+  /// How often something did not fit: while this grows, somebody waits.
+  public var refusalCount: Int { refusals.load(ordering: .relaxed) }
+
   /// Takes `bytes` if they fit.
   func take(_ bytes: Int) -> Bool {
     let before = used.wrappingAdd(bytes, ordering: .relaxed).oldValue
     if before + bytes <= bytesMax { return true }
     used.wrappingSubtract(bytes, ordering: .relaxed)
+    refusals.wrappingAdd(1, ordering: .relaxed)
     return false
   }
 

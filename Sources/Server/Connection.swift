@@ -58,6 +58,8 @@ enum StallReason: UInt8 {
   case own
   /// The reactor's memory or slots: it is in the queue of `Reactor.waiting`.
   case shared
+  /// The memory of all reactors for large buffers: it is in the queue of `Reactor.waitingHuge`.
+  case huge
 }
 
 /// One connection.
@@ -74,6 +76,8 @@ struct Connection {
   var isListedToParse = false
   /// In the list of connections that may be over.
   var isListedToSettle = false
+  /// In `Reactor.waitingHuge`; survives the connection, too.
+  var isWaitingHuge = false
   /// In `Reactor.waiting`; survives the connection, like the place itself.
   var isWaiting = false
   /// More data was in the socket when the last receive ended.
@@ -99,6 +103,10 @@ struct Connection {
   var receiveBytes = Connection.receiveBytesMin
   var payloadSlot = -1
   var payloadDone = 0
+  /// What was there of the payload when it was last looked at.
+  var payloadLooked = 0
+  /// The receive of the payload was ended, to look how far it came.
+  var isLooking = false
   /// Bytes of a refused payload that are still to be thrown away, then the reply of `drainSlot`.
   var drainBytes = 0
   var drainSlot = -1
@@ -119,8 +127,9 @@ struct Connection {
   // When to give up, in nanoseconds on the server's clock; 0: never.
   /// The handshake, or what a drained connection still has to send.
   var deadline: UInt64 = 0
-  /// A send or the rest of a payload that does not come on: only while others wait for memory.
+  /// A send that does not come on: only while others wait for memory.
   var sendDeadline: UInt64 = 0
+  /// When to look, while others wait, how far the payload came.
   var payloadDeadline: UInt64 = 0
 
   /// The receive memory of a connection; resident only as far as it was used.
@@ -129,6 +138,12 @@ struct Connection {
   static let receiveBytesMin = 16 << 10
   /// Payloads of at least this size are received straight into their buffer.
   static let directPayloadBytes = 32 << 10
+  /// Payloads larger than this get memory when their first `directPayloadBytes` are there.
+  static let promptPayloadBytes = 256 << 10
+  /// A connection that uses no more than this is served beside those who wait, from what is kept
+  /// for such: memory, and requests.
+  static let modestBytes = 512 << 10
+  static let modestRequests = 8
   /// `struct iovec`s of one send.
   static let partsMax = 256
   /// A send stops gathering replies beyond this.

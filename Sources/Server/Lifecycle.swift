@@ -91,9 +91,11 @@ extension Reactor {
       return
     }
     let place = Int(free)
-    let isWaiting = connections[place].isWaiting
+    let (isWaiting, isWaitingHuge) =
+      (connections[place].isWaiting, connections[place].isWaitingHuge)
     connections[place] = Connection()
     connections[place].isWaiting = isWaiting
+    connections[place].isWaitingHuge = isWaitingHuge
     connections[place].phase = .handshake
     connections[place].socket = new.socket
     connections[place].info.number = new.number
@@ -225,6 +227,10 @@ extension Reactor {
   }
 
   private mutating func expire() {
+    // Other reactors' connections may wait for what large buffers here take up.
+    let refusals = pool.hugeRefusalCount
+    let isHugeWanted = refusals != hugeRefusals
+    hugeRefusals = refusals
     guard openCount > 0 else { return }
     for place in 0..<connections.count {
       switch connections[place].phase {
@@ -232,16 +238,24 @@ extension Reactor {
         if isOver(connections[place].deadline) { abort(place) }
       case .transmission:
         // A client that stands still is in nobody's way until memory is short.
-        guard !waiting.isEmpty else { continue }
-        if isOver(connections[place].sendDeadline) || isOver(connections[place].payloadDeadline) {
+        guard !waiting.isEmpty || (isHugeWanted && holdsHuge(place)) else { continue }
+        if isOver(connections[place].sendDeadline) {
           abort(place)
+        } else if connections[place].payloadSlot >= 0,
+          isOver(connections[place].payloadDeadline)
+        {
+          lookAtPayload(place)
         }
       case .free, .closing: break
       }
     }
   }
 
-  private func isOver(_ deadline: UInt64) -> Bool {
+  private func holdsHuge(_ place: Int) -> Bool {
+    connections[place].chargedBytes > quotaBytes
+  }
+
+  func isOver(_ deadline: UInt64) -> Bool {
     deadline != 0 && now.nanoseconds > deadline
   }
 

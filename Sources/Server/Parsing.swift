@@ -5,6 +5,12 @@
 // has no slot or no memory left (`.shared`: it waits in a queue and is resumed in that order when
 // something is freed). A connection that is stalled is not received from.
 //
+// Nobody holds others up for long by holding on to what is shared:
+//   - a large payload gets memory when its first bytes are there, not when it is announced;
+//   - who waits for a large buffer waits in a queue of its own (`.huge`);
+//   - a part of memory and slots is kept for those who use little; they pass those who wait;
+//   - who stands still while others wait is given up (`Reactor.expire`).
+//
 // Every `unsafe` here is an address inside a connection's receive memory or a request's buffer.
 
 import Base
@@ -43,20 +49,41 @@ extension Reactor {
 
   private mutating func stall(_ place: Int, _ reason: StallReason) {
     // Without a request of its own no reply would ever let it go on.
-    let reason = connections[place].outstanding == 0 ? .shared : reason
-    connections[place].stall = reason
-    guard reason == .shared, !connections[place].isWaiting else { return }
-    connections[place].isWaiting = true
-    if waiting.room == 0 { waiting.compact() }
-    waiting.append(Int32(place))
+    let isAlone = connections[place].outstanding == 0 && reason == .own
+    connections[place].stall = isAlone ? .shared : reason
+    switch connections[place].stall {
+    case .none, .own: break
+    case .shared:
+      guard !connections[place].isWaiting else { return }
+      connections[place].isWaiting = true
+      if waiting.room == 0 { waiting.compact() }
+      waiting.append(Int32(place))
+    case .huge:
+      guard !connections[place].isWaitingHuge else { return }
+      connections[place].isWaitingHuge = true
+      if waitingHuge.room == 0 { waitingHuge.compact() }
+      waitingHuge.append(Int32(place))
+    }
   }
 
-  /// Lets connections go on whose own limits allow it again.
+  /// Whether a connection waits for what is shared.
+  var isAnyoneWaiting: Bool { !waiting.isEmpty || !waitingHuge.isEmpty }
+
+  /// Lets connections go on whose own replies allow it.
   mutating func resumeParsing() {
     while let listed = toParse.pop() {
       let place = Int(listed)
       connections[place].isListedToParse = false
-      if connections[place].stall == .own { parse(place) }
+      if mayGoOn(place) { parse(place) }
+    }
+  }
+
+  /// Whether a stalled connection's own replies let it go on, wherever it waits.
+  func mayGoOn(_ place: Int) -> Bool {
+    switch connections[place].stall {
+    case .own: true
+    case .shared: isModest(place, 0)
+    case .none, .huge: false
     }
   }
 
@@ -65,13 +92,34 @@ extension Reactor {
     somethingFreed = false
     while !waiting.isEmpty {
       let place = Int(waiting.first)
-      resuming = Int32(place)
-      if connections[place].stall == .shared { parse(place) }
-      resuming = -1
-      if connections[place].stall == .shared, connections[place].phase == .transmission { return }
-      connections[place].isWaiting = false
+      guard resume(place, .shared) else { break }
       _ = waiting.pop()
+      connections[place].isWaiting = false
+      // One request each, then it is the next one's turn.
+      if isWaitingStill(place, .shared) { stall(place, .shared) }
     }
+    while !waitingHuge.isEmpty {
+      let place = Int(waitingHuge.first)
+      guard resume(place, .huge) else { return }
+      _ = waitingHuge.pop()
+      connections[place].isWaitingHuge = false
+      if isWaitingStill(place, .huge) { stall(place, .huge) }
+    }
+  }
+
+  /// Lets the head of a queue go on; false: nothing is there for it yet.
+  private mutating func resume(_ place: Int, _ reason: StallReason) -> Bool {
+    guard connections[place].stall == reason else { return true }
+    resuming = Int32(place)
+    parse(place)
+    // Whoever took something had its turn.
+    let hadTurn = resuming < 0
+    resuming = -1
+    return hadTurn || !isWaitingStill(place, reason)
+  }
+
+  private func isWaitingStill(_ place: Int, _ reason: StallReason) -> Bool {
+    connections[place].stall == reason && connections[place].phase == .transmission
   }
 
   // MARK: Frames
@@ -107,7 +155,9 @@ extension Reactor {
 
   /// Answers a frame that the engine never hears of.
   private mutating func take(_ place: Int, _ answer: Answer) -> FrameOutcome {
-    guard let slot = takeSlot(place) else { return .stalled(slotStall(place)) }
+    guard let slot = takeSlot(place, isPrivileged: isModest(place, 0)) else {
+      return .stalled(slotStall(place))
+    }
     connections[place].start += answer.headerBytes
     encode(slot, answer)
     counters[Counter.refused] &+= 1
@@ -123,10 +173,7 @@ extension Reactor {
   private mutating func begin(_ place: Int, _ request: Request, available: Int) -> FrameOutcome {
     let payload = request.payloadBytes
     let header = request.headerBytes
-    // A small payload is taken when it is complete; until then it stays where it is.
-    if payload > 0, payload < Connection.directPayloadBytes, available < header + payload {
-      return .needMore
-    }
+    if available < header + bytesBeforeMemory(payload) { return .needMore }
     let range = engineRange(of: request)
     var offset = 0
     var bytes = 0
@@ -141,16 +188,24 @@ extension Reactor {
     {
       return .stalled(.own)
     }
-    guard let slot = takeSlot(place) else { return .stalled(slotStall(place)) }
+    let isModest = isModest(place, bytes)
+    // There are few huge ones at once: they need not wait for slots.
+    let isHuge = bytes > 0 && pool.isHuge(bytes: bytes)
+    guard let slot = takeSlot(place, isPrivileged: isModest || isHuge) else {
+      return .stalled(slotStall(place))
+    }
     if bytes > 0 {
-      guard mayTakeMemory(place), let buffer = pool.allocate(bytes: bytes) else {
+      guard !isHuge || waitingHuge.isEmpty || resuming == Int32(place),
+        let buffer = pool.allocate(bytes: bytes, mayUseReserve: isModest)
+      else {
         giveBackSlot(slot, place)
-        return .stalled(.shared)
+        return .stalled(isHuge ? .huge : .shared)
       }
       requests[slot].buffer = buffer
       requests[slot].chargedBytes = buffer.bytes
       connections[place].chargedBytes += buffer.bytes
     }
+    if resuming == Int32(place), !isModest { resuming = -1 }
     fill(slot, request, range, dataOffset: offset)
     connections[place].start += header
     count(place, request)
@@ -224,6 +279,8 @@ extension Reactor {
     } else {
       connections[place].payloadSlot = slot
       connections[place].payloadDone = there
+      connections[place].payloadLooked = 0
+      connections[place].payloadDeadline = now.nanoseconds + configuration.stillNanoseconds
     }
   }
 
@@ -249,9 +306,11 @@ extension Reactor {
     submissions.append(Int32(slot))
   }
 
-  private mutating func takeSlot(_ place: Int) -> Int? {
+  private mutating func takeSlot(_ place: Int, isPrivileged: Bool) -> Int? {
     guard connections[place].outstanding < configuration.requestsPerConnection,
-      submissions.room > 0, mayTakeMemory(place), let slot = requests.take()
+      submissions.room > 0,
+      isPrivileged || (mayTakeShared(place) && requests.freeCount > reserveSlots),
+      let slot = requests.take()
     else { return nil }
     requests[slot].connection = Int32(place)
     connections[place].outstanding += 1
@@ -268,8 +327,21 @@ extension Reactor {
     requests.free(slot)
   }
 
-  /// Who waits goes first: nobody overtakes the head of the queue.
-  private func mayTakeMemory(_ place: Int) -> Bool {
+  /// Who waits goes first: nobody but the modest overtakes the head of the queue.
+  private func mayTakeShared(_ place: Int) -> Bool {
     waiting.isEmpty || resuming == Int32(place)
+  }
+
+  /// Whether a connection uses little, also with a request of `bytes` more.
+  private func isModest(_ place: Int, _ bytes: Int) -> Bool {
+    connections[place].outstanding < Connection.modestRequests
+      && connections[place].chargedBytes + bytes <= Connection.modestBytes
+  }
+
+  /// How much of a payload has to be there before the request takes anything. A small one is
+  /// taken when it is complete, until then it stays where it is; a large one when it has begun.
+  private func bytesBeforeMemory(_ payload: Int) -> Int {
+    if payload < Connection.directPayloadBytes { return payload }
+    return payload > Connection.promptPayloadBytes ? Connection.directPayloadBytes : 0
   }
 }

@@ -117,7 +117,11 @@ struct Reactor: ~Copyable {
   var toSettle: FixedList<Int32>
   /// Connections that wait for memory or slots of the reactor, in the order they came.
   var waiting: FixedList<Int32>
-  /// Something was given back since `waiting` was looked at.
+  /// Connections that wait for large buffers, in the order they came: they are in nobody else's way.
+  var waitingHuge: FixedList<Int32>
+  /// `HugeBudget.refusalCount` at the last tick.
+  var hugeRefusals = 0
+  /// Something was given back since those who wait were looked at.
   var somethingFreed = false
   /// The connection whose turn it is to go on; others must not overtake who waits.
   var resuming: Int32 = -1
@@ -145,6 +149,8 @@ struct Reactor: ~Copyable {
   var pinnedBytes = 0
   let baseLimitBytes: Int
   let quotaBytes: Int
+  /// Slots that are kept for the modest.
+  let reserveSlots: Int
 
   static let tickNanoseconds: UInt64 = 250 * Nanoseconds.millisecond
   /// How soon a connection that waits for memory of all reactors tries again.
@@ -183,7 +189,9 @@ struct Reactor: ~Copyable {
     let places = plan.configuration.connectionsMax
     connections = FixedTable(count: places, filler: Connection())
     freeConnection = (0..<Int32(places)).reversed()
-    requests = RequestTable(count: max(1, plan.share.requestsMax / plan.configuration.threads))
+    let slots = max(1, plan.share.requestsMax / plan.configuration.threads)
+    requests = RequestTable(count: slots)
+    reserveSlots = slots / 4
     counters = FixedTable(count: Counter.count, filler: 0)
     operations = FixedTable(count: Reactor.operationCount, filler: LegOperation())
     done = FixedList(
@@ -195,6 +203,7 @@ struct Reactor: ~Copyable {
     toParse = FixedList(capacity: places, filler: -1)
     toSettle = FixedList(capacity: places, filler: -1)
     waiting = FixedList(capacity: 2 * places, filler: -1)
+    waitingHuge = FixedList(capacity: 2 * places, filler: -1)
     for place in 0..<Reactor.operationCount {
       operations[place].nextFree = Int32(place + 1)
     }
@@ -209,6 +218,7 @@ struct Reactor: ~Copyable {
       // Twice the limit: what hung legs pin is made up for (`pinnedBytes`).
       var pool = try BufferPool(arenaBytes: 2 * base, huge: plan.huge)
       pool.limitBytes = min(base, pool.arenaBytes)
+      pool.reserveBytes = pool.limitBytes / 4
       let memory = try ConnectionMemory(count: plan.configuration.connectionsMax)
       return Reactor(plan, ring: ring, pool: pool, memory: memory)
     } catch {

@@ -21,7 +21,7 @@ extension Reactor {
       if port.hasMail.load(ordering: .relaxed) { openMail() }
       if now.nanoseconds >= nextTick { tick() }
       if now.nanoseconds >= nextWake { wakeEngine() }
-      if !waiting.isEmpty, now.nanoseconds >= nextRetry {
+      if isAnyoneWaiting, now.nanoseconds >= nextRetry {
         nextRetry = now.nanoseconds + Reactor.retryNanoseconds
         somethingFreed = true
       }
@@ -46,7 +46,7 @@ extension Reactor {
     let before = monotonicNanoseconds()
     let next = min(nextTick, nextWake, faulty.nextDue)
     if before >= next { return }
-    let limit = waiting.isEmpty ? next - before : min(next - before, Reactor.retryNanoseconds)
+    let limit = isAnyoneWaiting ? min(next - before, Reactor.retryNanoseconds) : next - before
     if polling.spinNanoseconds > 0 {
       let foundWork = ring.spin(nanoseconds: min(polling.spinNanoseconds, limit))
       polling.spun(foundWork: foundWork)
@@ -102,7 +102,7 @@ extension Reactor {
       if hasInput { feedEngine(tick: false) }
       performEffects()
       if !toParse.isEmpty { resumeParsing() }
-      if !waiting.isEmpty, somethingFreed { resumeWaiting() }
+      if isAnyoneWaiting, somethingFreed { resumeWaiting() }
       if !hasInput { return }
       let isEngineWaiting = engineHasMore && effects.isEmpty
       if fedBytes >= Reactor.turnBytes, done.isEmpty, !isEngineWaiting { return }

@@ -80,7 +80,6 @@ extension Reactor {
     let count = Int(requests[slot].count) - connections[place].payloadDone
     precondition(position + count <= buffer.bytes, "a payload outside its buffer")
     connections[place].receiving = .payload
-    connections[place].payloadDeadline = now.nanoseconds + configuration.stuckNanoseconds
     unsafe ring.prepareReceive(
       connections[place].socket, into: buffer.base + position, count: count,
       options: .waitAll, userData: CompletionKind.receive.userData(place))
@@ -89,8 +88,9 @@ extension Reactor {
   /// A receive has ended.
   mutating func received(_ place: Int, _ completion: Completion) {
     let what = connections[place].receiving
+    let wasLooking = connections[place].isLooking
     connections[place].receiving = .idle
-    connections[place].payloadDeadline = 0
+    connections[place].isLooking = false
     connections[place].socketHasMore = completion.socketHasMore
     let phase = connections[place].phase
     if phase == .lingering {
@@ -106,8 +106,33 @@ extension Reactor {
     case 1...: took(place, what, Int(completion.result))
     case 0: endOfStream(place)
     case -EINTR, -EAGAIN: wantReceive(place)
+    case -ECANCELED where wasLooking: wantReceive(place)
     default: abort(place)
     }
+    if wasLooking { judgePayload(place) }
+  }
+
+  /// Looks how far a payload came that takes long while others wait: a receive in flight tells it
+  /// only when it is ended.
+  mutating func lookAtPayload(_ place: Int) {
+    guard connections[place].receiving == .payload else { return judgePayload(place) }
+    guard !connections[place].isLooking else { return }
+    connections[place].isLooking = true
+    ring.prepareCancel(
+      CompletionKind.receive.userData(place), userData: CompletionKind.ignored.userData(0))
+  }
+
+  /// Gives the client up if too little of its payload came since the last look.
+  private mutating func judgePayload(_ place: Int) {
+    // It may be complete, and the next one has its own time.
+    let slot = connections[place].payloadSlot
+    guard connections[place].phase == .transmission, slot >= 0,
+      isOver(connections[place].payloadDeadline)
+    else { return }
+    let came = connections[place].payloadDone - connections[place].payloadLooked
+    connections[place].payloadLooked = connections[place].payloadDone
+    connections[place].payloadDeadline = now.nanoseconds + configuration.stillNanoseconds
+    if came < Int(requests[slot].count) / ServerConfiguration.looksPerPayload { abort(place) }
   }
 
   private mutating func took(_ place: Int, _ what: ReceiveState, _ count: Int) {

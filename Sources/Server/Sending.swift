@@ -69,9 +69,10 @@ extension Reactor {
       freeBuffer(slot)
       freeSlot(slot)
     }
-    if connections[place].phase == .closing || connections[place].phase == .draining {
+    let phase = connections[place].phase
+    if phase == .closing || phase == .draining {
       wantSettle(place)
-    } else if connections[place].stall == .own, !connections[place].isListedToParse {
+    } else if mayGoOn(place), !connections[place].isListedToParse {
       connections[place].isListedToParse = true
       toParse.append(Int32(place))
     }

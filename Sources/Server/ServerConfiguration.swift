@@ -32,8 +32,11 @@ public struct ServerConfiguration: Sendable {
   /// A client that has not finished its handshake by then is dropped.
   public var handshakeNanoseconds: UInt64 = 10 * Nanoseconds.second
   /// A client that takes nothing for so long while others wait for memory is dropped; so is one
-  /// that should have closed.
+  /// that should have closed, and one whose payload takes longer while others wait.
   public var stuckNanoseconds: UInt64 = 30 * Nanoseconds.second
+  /// In each part of that time, such a part of the payload has to come.
+  static let looksPerPayload = 6
+  var stillNanoseconds: UInt64 { stuckNanoseconds / UInt64(Self.looksPerPayload) }
   /// A client that was told everything has so long to close its side.
   static let lingerNanoseconds = Nanoseconds.second
   /// How long a stop waits for requests in flight, and then for the engine.
