@@ -71,7 +71,7 @@ let package = Package(
       name: "nbdmirror",
       dependencies: [
         "Base", "ControlModel", "ControlPlane", "Faults", "Legs", "MirrorEngine", "MirrorFormat",
-        "NBDProtocol", "Ring", "Server",
+        "NBDProtocol", "Ring", "Server", "TLS",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
       swiftSettings: strict),
@@ -101,10 +101,13 @@ let package = Package(
     tests("RingTests", ["Base", "CRing", "Ring"]),
     tests(
       "ServerTests",
-      ["Base", "Faults", "Legs", "MirrorEngine", "MirrorFormat", "NBDProtocol", "Ring", "Server"]),
+      [
+        "Base", "Faults", "Legs", "MirrorEngine", "MirrorFormat", "NBDProtocol", "Ring", "Server",
+        "TLS",
+      ]),
     tests("MirrorEngineTests", ["Base", "MirrorEngine", "MirrorFormat"]),
     tests("NBDProtocolTests", ["Base", "NBDProtocol"]),
-    tests("TLSTests", ["Base", "TLS"]),
+    tests("TLSTests", ["Base", "Fixtures", "TLS"]),
     tests("TidyTests", []),
     tests("ControlTests", ["Base", "ControlModel", "ControlPlane", "nbdmirror"]),
 
@@ -113,7 +116,7 @@ let package = Package(
       "Fixtures", path: "Tests/Fixtures",
       exclude: [
         "count_allocations.c", "differential.py", "extended_headers.py", "steady_requests.py",
-        "verifying_load.py",
+        "tls_records.py", "verifying_load.py",
       ]),
     tests("InteropTests", ["Fixtures"]),
     tests("CrashTests", ["Fixtures"]),

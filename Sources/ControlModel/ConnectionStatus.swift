@@ -28,6 +28,8 @@ public struct ConnectionStatus: Codable, Equatable, Sendable {
   public var reactor: Int
   /// Whether structured replies were negotiated.
   public var structuredReplies: Bool
+  /// Whether it is encrypted by TLS.
+  public var tls: Bool
   /// Requests that are worked on now.
   public var requestsInFlight: Int
   /// Requests so far.
@@ -40,7 +42,8 @@ public struct ConnectionStatus: Codable, Equatable, Sendable {
   /// Describes a connection.
   public init(
     number: UInt64, transport: Transport, phase: Phase, reactor: Int,
-    structuredReplies: Bool = false, requestsInFlight: Int = 0, requests: UInt64 = 0,
+    structuredReplies: Bool = false, tls: Bool = false, requestsInFlight: Int = 0,
+    requests: UInt64 = 0,
     readBytes: UInt64 = 0, writtenBytes: UInt64 = 0
   ) {
     self.number = number
@@ -48,6 +51,7 @@ public struct ConnectionStatus: Codable, Equatable, Sendable {
     self.phase = phase
     self.reactor = reactor
     self.structuredReplies = structuredReplies
+    self.tls = tls
     self.requestsInFlight = requestsInFlight
     self.requests = requests
     self.readBytes = readBytes

@@ -70,6 +70,8 @@ public enum EventKind: String, Codable, CaseIterable, Sendable {
   case clientConnected = "client-connected"
   /// It is gone; `bytes` read and written.
   case clientGone = "client-gone"
+  /// A client's TLS session failed: a wrong key, a certificate that is not accepted, no TLS.
+  case clientRefused = "client-refused"
   /// Events were not kept, or not taken in time; `count` of them.
   case eventsLost = "events-lost"
 }

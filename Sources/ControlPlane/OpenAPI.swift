@@ -430,11 +430,12 @@ enum OpenAPI {
             ranges: {type: array, items: {type: object, required: [offset, bytes, legs]}}
         Connection:
           type: object
-          required: [number, transport, phase, reactor, structuredReplies, requestsInFlight, requests,
-                     readBytes, writtenBytes]
+          required: [number, transport, phase, reactor, structuredReplies, tls, requestsInFlight,
+                     requests, readBytes, writtenBytes]
           properties:
             transport: {enum: [unix, tcp]}
             phase: {enum: [handshake, transmission]}
+            tls: {type: boolean}
         RegionMap:
           type: object
           required: [regions, regionsPerCell, map]

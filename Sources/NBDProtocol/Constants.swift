@@ -86,7 +86,7 @@ public enum OptionCode: UInt32, Sendable, CaseIterable {
   case abort = 2
   /// `NBD_OPT_LIST`.
   case list = 3
-  /// `NBD_OPT_STARTTLS`: its place; refused by policy until the room TLS is connected.
+  /// `NBD_OPT_STARTTLS`.
   case startTLS = 5
   /// `NBD_OPT_INFO`.
   case info = 6
@@ -120,7 +120,7 @@ public enum OptionReplyType: UInt32, Sendable, CaseIterable {
   case invalid = 0x8000_0003
   /// `NBD_REP_ERR_PLATFORM`: not sent.
   case platform = 0x8000_0004
-  /// `NBD_REP_ERR_TLS_REQD`: not sent yet.
+  /// `NBD_REP_ERR_TLS_REQD`.
   case tlsRequired = 0x8000_0005
   /// `NBD_REP_ERR_UNKNOWN`.
   case unknownExport = 0x8000_0006

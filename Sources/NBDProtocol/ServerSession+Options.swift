@@ -5,7 +5,7 @@
 // | EXPORT_NAME         | size, flags, zeroes -> transmission    | close: it has no error reply  |
 // | ABORT               | ACK, close                             | its data is ignored           |
 // | LIST                | SERVER, ACK                            | INVALID with data             |
-// | STARTTLS            | POLICY (no TLS yet)                    | INVALID with data             |
+// | STARTTLS            | ACK, then TLS; POLICY without TLS      | INVALID with data, or twice   |
 // | INFO, GO            | INFO..., ACK (GO -> transmission)      | INVALID, UNKNOWN              |
 // | STRUCTURED_REPLY    | ACK, also when repeated                | INVALID with data;            |
 // |                     |                                        | EXT_HEADER_REQD with those    |
@@ -14,6 +14,7 @@
 // | any other           | UNSUP                                  | UNSUP                         |
 //
 // A client without NBD_FLAG_C_FIXED_NEWSTYLE has only EXPORT_NAME and ABORT; the rest is INVALID.
+// Where TLS is required all but STARTTLS and ABORT is TLS_REQD before it; EXPORT_NAME closes.
 
 import Base
 
@@ -22,6 +23,7 @@ extension ServerSession {
   mutating func beginOption() -> Progress {
     let code = OptionCode(rawValue: option)
     if code == .exportName {
+      guard tls != .required || isEncrypted else { return .close(.tlsRequired) }
       guard !isExtended else { return .close(.extendedHeaders) }
       guard optionBytesLeft <= Limits.stringBytesMax else { return .close(.unknownExport) }
       stage = .exportName
@@ -31,6 +33,8 @@ extension ServerSession {
       stage = .drain(.invalid)
     } else if isShuttingDown {
       stage = .drain(.shuttingDown)
+    } else if tls == .required, !isEncrypted, code != .startTLS {
+      stage = .drain(.tlsRequired)
     } else {
       beginFixedOption(code)
     }
@@ -43,7 +47,8 @@ extension ServerSession {
     case .list, .extendedHeaders: stage = .drain(hasData ? .invalid : .ack)
     case .structuredReply:
       stage = .drain(hasData ? .invalid : isExtended ? .extendedHeadersRequired : .ack)
-    case .startTLS: stage = .drain(hasData ? .invalid : .policy)
+    case .startTLS:
+      stage = .drain(hasData || isEncrypted ? .invalid : tls == .off ? .policy : .ack)
     case .info, .go: stage = optionBytesLeft < Self.infoBytesMin ? .drain(.invalid) : .nameLength
     case .listMetaContext, .setMetaContext: beginMetaOption()
     case .exportName, .abort, nil: stage = .drain(.unsupported)
@@ -64,12 +69,26 @@ extension ServerSession {
       case .list: appendListEntry(to: &output)
       case .structuredReply: isStructured = true
       case .extendedHeaders: (isStructured, isExtended) = (true, true)
-      case .exportName, .startTLS, .info, .go, .listMetaContext, .setMetaContext, nil:
+      case .startTLS:
+        appendReply(.ack, to: &output)
+        return beginEncrypted()
+      case .exportName, .info, .go, .listMetaContext, .setMetaContext, nil:
         preconditionFailure("an option that has no plain success")
       }
     }
     appendReply(reply, to: &output)
     return .next
+  }
+
+  /// STARTTLS: nothing that was said in plain text holds any longer.
+  private mutating func beginEncrypted() -> Progress {
+    isEncrypted = true
+    (isStructured, isExtended) = (false, false)
+    contexts = []
+    found = []
+    name = []
+    buffer = []
+    return .startTLS
   }
 
   /// EXPORT_NAME: the old way into transmission, with the old zeroes unless declined.

@@ -9,7 +9,8 @@
 //      INFO, GO         nameLength -> name -> infos             -> replies; GO -> transmission
 //      LIST, SET META   nameLength -> name -> (queryLength -> query)...   -> replies
 //      everything else  drain                                   -> reply; ABORT -> close
-//   and back to optionHeader.
+//   and back to optionHeader. STARTTLS goes there, too, by way of the caller: what comes next was
+//   encrypted.
 //
 // Invariants
 // 1. Any split of the stream gives the same replies and the same end: a stage waits until its bytes
@@ -20,9 +21,8 @@
 //    stream stays in step. Lengths are compared before they are subtracted.
 // 4. Every option gets exactly one final reply, in order, and no answer contains bytes that the
 //    client sent. Output per option is bounded by the export's own texts.
-//
-// Not here yet: NBD_OPT_STARTTLS (a session would end with a step of its own, and a fresh one would
-// start inside TLS, so that nothing said in plain text survives).
+// 5. STARTTLS forgets all that was agreed on in plain text; only the client's flags stay, which are
+//    said once. Whoever is in the middle can have chosen no more than how the rest is framed.
 //
 // Source: proto.md, "Newstyle negotiation", "Fixed newstyle negotiation", "Option types".
 
@@ -35,6 +35,10 @@ public enum HandshakeStep: Equatable, Sendable {
   /// Send the output, drop the session, go on with `Transmission`; the bytes from `consumed` on
   /// are requests.
   case enteredTransmission(Transmission, consumed: Int)
+  /// Send the output, then encrypt: `receive` gets what is decrypted from now on. Bytes from
+  /// `consumed` on were said before the client could know that it may encrypt: somebody in the middle
+  /// put them there, so the connection has to be closed.
+  case startTLS(consumed: Int)
   /// Send the output, then close. No byte after this one matters.
   case close(CloseReason)
 }
@@ -55,6 +59,8 @@ public enum CloseReason: UInt8, Sendable {
   case unknownExport
   /// `NBD_OPT_EXPORT_NAME` while the server stops.
   case shuttingDown
+  /// `NBD_OPT_EXPORT_NAME` without the TLS that is required.
+  case tlsRequired
   /// `NBD_OPT_EXPORT_NAME` after extended headers, for which it has no place.
   case extendedHeaders
 }
@@ -69,6 +75,9 @@ public struct ServerSession: Sendable {
 
   let export: ExportInfo
   let exportName: [UInt8]
+  let tls: TLSPolicy
+  /// STARTTLS was accepted.
+  var isEncrypted = false
   var isFixedNewstyle = false
   var sendsZeroes = true
   var isStructured = false
@@ -111,8 +120,9 @@ public struct ServerSession: Sendable {
   var buffer: [UInt8] = []
 
   /// A session for a new connection to `export`.
-  public init(export: ExportInfo) {
+  public init(export: ExportInfo, tls: TLSPolicy = .off) {
     self.export = export
+    self.tls = tls
     exportName = Array(export.name.utf8)
   }
 
@@ -125,7 +135,8 @@ public struct ServerSession: Sendable {
 
   /// Takes whatever bytes came (any split, any number of pipelined options), appends replies.
   ///
-  /// - Precondition: neither `.enteredTransmission` nor `.close` was returned before.
+  /// - Precondition: neither `.enteredTransmission` nor `.close` was returned before; after
+  ///   `.startTLS` the bytes are decrypted ones.
   public mutating func receive(_ bytes: RawSpan, output: inout [UInt8]) -> HandshakeStep {
     precondition(stage != .ended, "the handshake of this connection is over")
     var position = 0
@@ -133,6 +144,7 @@ public struct ServerSession: Sendable {
       switch advance(bytes, &position, &output) {
       case .starved: return .needMore
       case .next: continue
+      case .startTLS: return .startTLS(consumed: position)
       case .close(let reason):
         end()
         return .close(reason)
@@ -149,6 +161,8 @@ public struct ServerSession: Sendable {
     case starved
     /// `stage` says what comes.
     case next
+    /// The same, and it comes encrypted.
+    case startTLS
     /// The handshake failed, or the client left.
     case close(CloseReason)
     /// The handshake is done.

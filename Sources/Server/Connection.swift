@@ -82,8 +82,14 @@ struct Connection {
   var isWaiting = false
   /// More data was in the socket when the last receive ended.
   var socketHasMore = false
+  /// Over TLS: the last words (close_notify or an alert) are said.
+  var saidGoodbye = false
   /// Close when the handshake's output is sent.
   var closesAfterOutput = false
+  /// STARTTLS was accepted: encrypt when the handshake's output is sent.
+  var startsTLS = false
+  /// What an encrypted connection has besides.
+  var tls: TLSChannel?
   var socket: Int32 = -1
   var info = ConnectionInfo()
 

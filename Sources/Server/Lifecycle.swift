@@ -104,7 +104,8 @@ extension Reactor {
     connections[place].deadline = now.nanoseconds + configuration.handshakeNanoseconds
     tune(new.socket, isTCP: new.isTCP)
     openCount += 1
-    let session = ServerSession(export: configuration.export)
+    let session = ServerSession(
+      export: configuration.export, tls: configuration.tlsPolicy(isTCP: new.isTCP))
     session.greet(output: &connections[place].output)
     connections[place].session = session
     sendOutput(place)
@@ -138,6 +139,8 @@ extension Reactor {
   /// Ends our side of a drained connection, once all is sent, and waits for the client's end.
   private mutating func leave(_ place: Int) {
     guard !connections[place].isSending, connections[place].receiving == .idle else { return }
+    sayGoodbye(place)
+    guard !connections[place].isSending, connections[place].phase == .draining else { return }
     shutdown(connections[place].socket, Int32(SHUT_WR))
     connections[place].phase = .lingering
     connections[place].deadline = now.nanoseconds + ServerConfiguration.lingerNanoseconds
@@ -197,6 +200,7 @@ extension Reactor {
     if connections[place].info.isTransmitting { desk.post(connections[place].info, isGone: true) }
     connections[place].phase = .free
     connections[place].info = ConnectionInfo()
+    connections[place].tls = nil
     connections[place].deadline = 0
     memory.discard(place)
     freeConnection.append(Int32(place))

@@ -35,13 +35,16 @@ extension Reactor {
     connections[place].stall = .none
     while connections[place].phase == .transmission {
       if connections[place].drainBytes > 0 || connections[place].drainSlot >= 0 {
-        guard throwAway(place) else { return wantReceive(place) }
+        guard throwAway(place) || refill(place) else { return wantReceive(place) }
         continue
       }
-      if connections[place].payloadSlot >= 0 { return wantReceive(place) }
+      if connections[place].payloadSlot >= 0 {
+        guard refill(place) else { return wantReceive(place) }
+        continue
+      }
       switch takeFrame(place) {
       case .taken: continue
-      case .needMore: return wantReceive(place)
+      case .needMore: guard refill(place) else { return wantReceive(place) }
       case .stalled(let reason): return stall(place, reason)
       }
     }

@@ -36,22 +36,31 @@ extension Reactor {
     case .lingering: return armDiscard(place)
     case .free, .draining, .closing: return
     }
-    if connections[place].payloadSlot >= 0 {
+    if let channel = connections[place].tls {
+      armEncrypted(place, channel)
+    } else if connections[place].payloadSlot >= 0 {
       armPayload(place)
     } else {
       armStream(place)
     }
   }
 
-  private mutating func armStream(_ place: Int) {
-    let base = unsafe memory.receiveBase(place)
+  /// Moves the bytes that are not yet taken to the front of the receive memory; returns how many.
+  mutating func compactReceived(_ place: Int) -> Int {
     let start = connections[place].start
     let kept = connections[place].end - start
     if start > 0 {
+      let base = unsafe memory.receiveBase(place)
       if kept > 0 { unsafe memmove(base, base + start, kept) }
       connections[place].start = 0
       connections[place].end = kept
     }
+    return kept
+  }
+
+  private mutating func armStream(_ place: Int) {
+    let base = unsafe memory.receiveBase(place)
+    let kept = compactReceived(place)
     let room = Connection.receiveMemoryBytes - kept
     precondition(room > 0, "the receive memory holds any header with a small payload")
     let options: SubmissionOptions = connections[place].socketHasMore ? [] : .pollFirst
@@ -149,6 +158,15 @@ extension Reactor {
         wantReceive(place)
       }
     case .stream:
+      if let channel = connections[place].tls {
+        channel.received(count)
+        if connections[place].phase == .handshake {
+          continueEncryptedHandshake(place)
+        } else {
+          parse(place)
+        }
+        return
+      }
       if count >= connections[place].receiveBytes {
         connections[place].receiveBytes = min(
           2 * connections[place].receiveBytes, Connection.receiveMemoryBytes)
@@ -164,7 +182,7 @@ extension Reactor {
 
   /// The client sends nothing more: what is in flight is still answered. A payload that is only
   /// partly there is thrown away.
-  private mutating func endOfStream(_ place: Int) {
+  mutating func endOfStream(_ place: Int) {
     if connections[place].phase == .handshake {
       abort(place)
     } else {
@@ -191,7 +209,7 @@ extension Reactor {
 
   // MARK: Handshake
 
-  private mutating func continueHandshake(_ place: Int) {
+  mutating func continueHandshake(_ place: Int) {
     guard var session = connections[place].session.take() else {
       preconditionFailure("a handshake without a session")
     }
@@ -209,6 +227,12 @@ extension Reactor {
     case .enteredTransmission(let terms, let consumed):
       connections[place].start += consumed
       connections[place].terms = terms
+    case .startTLS(let consumed):
+      // Whatever follows in plain text is somebody's in the middle.
+      guard consumed == count else { return abort(place) }
+      connections[place].start = connections[place].end
+      connections[place].session = session
+      connections[place].startsTLS = true
     case .close:
       connections[place].start = connections[place].end
       connections[place].closesAfterOutput = true
@@ -224,6 +248,10 @@ extension Reactor {
   mutating func outputSent(_ place: Int) {
     if connections[place].closesAfterOutput {
       drain(place)
+    } else if connections[place].startsTLS {
+      startTLS(place)
+    } else if connections[place].tls != nil, connections[place].session != nil {
+      continueEncryptedHandshake(place)
     } else if connections[place].session != nil {
       wantReceive(place)
     } else {

@@ -238,17 +238,23 @@ extension Reactor {
 
   /// Sends the parts that are left.
   private mutating func startSend(_ place: Int) {
-    connections[place].isSending = true
-    connections[place].sendDeadline = now.nanoseconds + configuration.stuckNanoseconds
-    if connections[place].phase == .draining {
-      connections[place].deadline = connections[place].sendDeadline
-    }
+    guard connections[place].tls == nil else { return sendEncrypted(place) }
+    noteSending(place)
     let index = connections[place].partIndex
     unsafe ring.prepareSend(
       connections[place].socket, message: memory.message(place),
       parts: UnsafeMutableRawPointer(memory.parts(place) + index),
       count: connections[place].partCount - index, options: .waitAll,
       userData: CompletionKind.send.userData(place))
+  }
+
+  /// A send begins.
+  mutating func noteSending(_ place: Int) {
+    connections[place].isSending = true
+    connections[place].sendDeadline = now.nanoseconds + configuration.stuckNanoseconds
+    if connections[place].phase == .draining {
+      connections[place].deadline = connections[place].sendDeadline
+    }
   }
 
   /// A send has ended.
@@ -261,8 +267,14 @@ extension Reactor {
       wantSettle(place)
       return
     }
-    advance(place, Int(max(result, 0)))
-    if connections[place].partIndex < connections[place].partCount { return startSend(place) }
+    let count = Int(max(result, 0))
+    let channel = connections[place].tls
+    if let channel {
+      if sentEncrypted(place, channel, count) { return }
+    } else {
+      advance(place, count)
+      if connections[place].partIndex < connections[place].partCount { return startSend(place) }
+    }
     connections[place].sendDeadline = 0
     if connections[place].outputMemory != 0 {
       freeOutput(place)
@@ -272,6 +284,7 @@ extension Reactor {
       if connections[place].queueFirst >= 0 { wantSend(place) }
     }
     if connections[place].phase == .draining { wantSettle(place) }
+    if channel != nil { resumeAfterSend(place) }
   }
 
   private func advance(_ place: Int, _ count: Int) {
@@ -290,8 +303,8 @@ extension Reactor {
     }
   }
 
-  /// The replies of the send that ended are done.
-  private mutating func finishSent(_ place: Int) {
+  /// The replies of the send that ended, or will never begin, are done.
+  mutating func finishSent(_ place: Int) {
     var slot = connections[place].sendFirst
     connections[place].sendFirst = -1
     while slot >= 0 {

@@ -3,6 +3,7 @@
 import MirrorEngine
 import NBDProtocol
 import Base
+import TLS
 
 /// Options of a server; sizes in bytes.
 public struct ServerConfiguration: Sendable {
@@ -16,6 +17,10 @@ public struct ServerConfiguration: Sendable {
   public var listenAddresses: [String] = []
   /// Listening sockets that were inherited (systemd).
   public var inheritedListeners: [Int32] = []
+  /// Keys for clients that encrypt; nil: they cannot.
+  public var credentials: Credentials?
+  /// Transports on which nothing is served unencrypted; needs `credentials`.
+  public var tlsRequired = TransportSet.none
   /// Number of reactors.
   public var threads = 1
   /// Longest busy wait before a reactor sleeps, in nanoseconds; 0: none.
@@ -42,12 +47,32 @@ public struct ServerConfiguration: Sendable {
   /// How long a stop waits for requests in flight, and then for the engine.
   public var stopNanoseconds: UInt64 = 20 * Nanoseconds.second
 
+  /// What a connection is told about TLS.
+  func tlsPolicy(isTCP: Bool) -> TLSPolicy {
+    guard credentials != nil else { return .off }
+    return tlsRequired.contains(isTCP ? .tcp : .unix) ? .required : .optional
+  }
+
   /// Options with their defaults.
   public init(export: ExportInfo, blockBytes: UInt64) {
     precondition(blockBytes.nonzeroBitCount == 1, "a block is a power of two")
     self.export = export
     self.blockBytes = blockBytes
   }
+}
+
+/// Ways in which clients come.
+public struct TransportSet: OptionSet, Sendable {
+  /// Bits.
+  public let rawValue: UInt8
+  /// Wraps the bits.
+  public init(rawValue: UInt8) { self.rawValue = rawValue }
+  /// Neither.
+  public static let none = TransportSet([])
+  /// Unix sockets.
+  public static let unix = TransportSet(rawValue: 1 << 0)
+  /// TCP.
+  public static let tcp = TransportSet(rawValue: 1 << 1)
 }
 
 /// Why a server cannot start: sentences for the administrator.
@@ -106,6 +131,8 @@ public protocol MirrorObserver: AnyObject, Sendable {
   func observe(_ event: MirrorEvent)
   /// A client came through its handshake, or is gone after that.
   func clientChanged(_ connection: ConnectionInfo, isGone: Bool)
+  /// A client's TLS session failed.
+  func clientFailed(_ connection: ConnectionInfo, _ error: TLSError)
   /// So many events and changes of clients were not told, for they came faster than they were taken.
   func eventsDropped(_ count: UInt64)
   /// The leg is offline and nothing is in flight on it: detach it and close its file.
@@ -124,6 +151,8 @@ public struct ConnectionInfo: Equatable, Sendable, BitwiseCopyable {
   public var isTransmitting = false
   /// Whether structured replies were negotiated.
   public var isStructured = false
+  /// Whether it is encrypted.
+  public var isEncrypted = false
   /// Requests that are worked on now.
   public var requestsInFlight = 0
   /// Requests so far.

@@ -5,6 +5,7 @@ import Glibc
 import MirrorEngine
 import Ring
 import Synchronization
+import TLS
 
 /// An OS thread that runs one function.
 public final class ServerThread: Sendable {
@@ -109,6 +110,7 @@ final class ObserverDesk: Sendable {
   private enum News {
     case event(MirrorEvent)
     case client(ConnectionInfo, isGone: Bool)
+    case failed(ConnectionInfo, TLSError)
   }
 
   private struct State {
@@ -138,6 +140,11 @@ final class ObserverDesk: Sendable {
   /// Tells that a client came or went.
   func post(_ connection: ConnectionInfo, isGone: Bool) {
     post(.client(connection, isGone: isGone))
+  }
+
+  /// Tells that a client's TLS session failed.
+  func post(_ connection: ConnectionInfo, failed error: TLSError) {
+    post(.failed(connection, error))
   }
 
   private func post(_ news: News) {
@@ -184,6 +191,7 @@ final class ObserverDesk: Sendable {
         case .event(let event): observer?.observe(event)
         case .client(let connection, let isGone):
           observer?.clientChanged(connection, isGone: isGone)
+        case .failed(let connection, let error): observer?.clientFailed(connection, error)
         }
       }
       if taken.dropped > 0 { observer?.eventsDropped(taken.dropped) }

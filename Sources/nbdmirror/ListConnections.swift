@@ -26,13 +26,14 @@ struct ListConnections: ParsableCommand {
     var table = Table([
       ("No", .right), ("Transport", .left), ("Phase", .left), ("In flight", .right),
       ("Requests", .right), ("Read", .right), ("Written", .right), ("Replies", .left),
+      ("TLS", .left),
     ])
     for connection in connections {
       table.add([
         "\(connection.number)", connection.transport.rawValue, connection.phase.rawValue,
         "\(connection.requestsInFlight)", "\(connection.requests)",
         Quantity.bytes(connection.readBytes), Quantity.bytes(connection.writtenBytes),
-        connection.structuredReplies ? "structured" : "simple",
+        connection.structuredReplies ? "structured" : "simple", connection.tls ? "yes" : "no",
       ])
     }
     return table.rendered()

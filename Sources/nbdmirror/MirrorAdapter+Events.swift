@@ -9,6 +9,7 @@ import MirrorEngine
 import Ring
 import Server
 import Synchronization
+import TLS
 
 extension MirrorAdapter {
   /// Notes an event.
@@ -65,6 +66,11 @@ extension MirrorAdapter {
           + "\(connection.readBytes) bytes read and \(connection.writtenBytes) written",
         bytes: connection.readBytes + connection.writtenBytes, count: connection.requests,
         name: name))
+  }
+
+  func clientFailed(_ connection: ConnectionInfo, _ error: TLSError) {
+    let name = "\(connection.number)"
+    tell(EventRecord(.clientRefused, "client \(name) was dropped, TLS: \(error)", name: name))
   }
 
   func eventsDropped(_ count: UInt64) {

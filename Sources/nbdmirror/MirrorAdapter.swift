@@ -113,7 +113,8 @@ final class MirrorAdapter: MirrorController, MirrorObserver, Sendable {
       ConnectionStatus(
         number: info.number, transport: info.isTCP ? .tcp : .unix,
         phase: info.isTransmitting ? .transmission : .handshake, reactor: info.reactor,
-        structuredReplies: info.isStructured, requestsInFlight: info.requestsInFlight,
+        structuredReplies: info.isStructured, tls: info.isEncrypted,
+        requestsInFlight: info.requestsInFlight,
         requests: info.requests, readBytes: info.readBytes, writtenBytes: info.writtenBytes)
     }.sorted { $0.number < $1.number }
   }

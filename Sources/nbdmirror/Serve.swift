@@ -60,6 +60,8 @@ struct Serve: ParsableCommand {
       valueName: "FILE"), completion: .file())
   var controlToken: String?
 
+  @OptionGroup(title: "TLS") var encryption: TLSOptions
+
   @Flag(help: "Write nothing at all, not even labels.")
   var readOnly = false
 
@@ -223,6 +225,7 @@ struct Serve: ParsableCommand {
     let cores = max(1, Int(sysconf(Int32(_SC_NPROCESSORS_ONLN))))
     configuration.threads = threads ?? min(4, cores)
     configuration.pollNanosecondsMax = pollUs * Nanoseconds.microsecond
+    try encryption.configure(&configuration)
     return configuration
   }
 
@@ -230,12 +233,15 @@ struct Serve: ParsableCommand {
     _ name: String, _ configuration: ServerConfiguration, _ server: MirrorServer,
     _ control: ControlServer
   ) {
+    let unix = configuration.tlsRequired.contains(.unix) ? "nbds" : "nbd"
     for path in configuration.socketPaths {
-      print("nbd+unix:///\(URIText.escape(name))?socket=\(URIText.escape(path))")
+      print("\(unix)+unix:///\(URIText.escape(name))?socket=\(URIText.escape(path))")
     }
     for (address, port) in zip(configuration.listenAddresses, server.ports) {
       let host = address[..<(address.lastIndex(of: ":") ?? address.endIndex)]
-      print("nbd://\(host.isEmpty ? "localhost" : String(host)):\(port)/\(URIText.escape(name))")
+      let scheme = configuration.tlsRequired.contains(.tcp) ? "nbds" : "nbd"
+      print(
+        "\(scheme)://\(host.isEmpty ? "localhost" : String(host)):\(port)/\(URIText.escape(name))")
     }
     for address in control.addresses { print("http://\(address)/") }
     print("ready")

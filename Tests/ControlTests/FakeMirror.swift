@@ -36,6 +36,7 @@ final class FakeMirror: MirrorController {
     [
       ConnectionStatus(
         number: 7, transport: .tcp, phase: .transmission, reactor: 1, structuredReplies: true,
+        tls: true,
         requestsInFlight: 3, requests: 40, readBytes: 1 << 20, writtenBytes: 4096)
     ]
   }

@@ -96,6 +96,9 @@ struct Conversation {
       switch last {
       case .needMore: position = end
       case .close: return
+      case .startTLS(let consumed):
+        last = .startTLS(consumed: position + consumed)
+        return
       case .enteredTransmission(let terms, let consumed):
         last = .enteredTransmission(terms, consumed: position + consumed)
         return

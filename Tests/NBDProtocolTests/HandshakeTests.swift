@@ -79,6 +79,49 @@ struct HandshakeTests {
     #expect(talk.output == optionError(5, 2, "this server does not offer that") + ack8)
   }
 
+  private func encrypted(_ policy: TLSPolicy) -> Conversation {
+    var talk = Conversation()
+    talk.session = ServerSession(export: disk, tls: policy)
+    talk.send(modern)
+    return talk
+  }
+
+  @Test("38, 39: STARTTLS ends the plain text where it ends, and forgets what was said in it")
+  func startTLSForgets() {
+    var talk = encrypted(.optional)
+    let select = option(10, hex("00000000 00000001 0000000f") + "base:allocation".utf8)
+    let plain = option(8) + select + option(5)
+    talk.send(plain + option(8))
+    #expect(talk.last == .startTLS(consumed: plain.count))
+    #expect(talk.output.suffix(20) == optionReply(5, 1)[...])
+    talk.output = []
+    talk.send(option(5) + option(7, hex("00000000 0000")))
+    #expect(talk.output == invalid(5) + optionReply(7, 3, diskInfo) + optionReply(7, 1))
+    guard case .enteredTransmission(let terms, _) = talk.last else {
+      Issue.record("no transmission")
+      return
+    }
+    #expect(!terms.isStructured && terms.contexts.isEmpty)
+  }
+
+  @Test("41: where TLS is required all else is TLS_REQD before it, and nothing is told")
+  func tlsRequired() {
+    for code in [3, 6, 7, 8, 9, 10, 11, 77] as [UInt32] {
+      var talk = encrypted(.required)
+      talk.send(option(code, [1, 2, 3]) + option(2))
+      #expect(talk.output == optionError(code, 5, "TLS is required") + optionReply(2, 1))
+    }
+    var refused = encrypted(.required)
+    refused.send(option(1, Array("disk".utf8)))
+    #expect(refused.last == .close(.tlsRequired) && refused.output.isEmpty)
+    var talk = encrypted(.required)
+    talk.send(option(5, [0]) + option(5))
+    #expect(talk.output == invalid(5) + optionReply(5, 1))
+    talk.output = []
+    talk.send(option(1, Array("disk".utf8)))
+    #expect(talk.output.count == 10)
+  }
+
   @Test("33, 34: extended headers imply structured replies, and leave no place for EXPORT_NAME")
   func extendedHeaders() {
     let talk = Conversation.modernClient(

@@ -9,6 +9,7 @@ import NBDProtocol
 import Ring
 import Server
 import Synchronization
+import TLS
 import Testing
 
 /// What went wrong before a test could begin.
@@ -91,6 +92,7 @@ final class ServedMirror: MirrorObserver {
 
   func observe(_ event: MirrorEvent) {}
   func clientChanged(_ connection: ConnectionInfo, isGone: Bool) {}
+  func clientFailed(_ connection: ConnectionInfo, _ error: TLSError) {}
   func eventsDropped(_ count: UInt64) {}
   func legIsIdle(_ slot: LegSlot) {}
 

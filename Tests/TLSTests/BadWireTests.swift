@@ -1,6 +1,7 @@
 // Goal: a wire that lies, breaks off or talks nonsense ends in an error value, at once and in bounded
 // memory, and nothing of what it forged is delivered. Method: every cut and every flipped byte of a
 // handshake and of records, and hand-made nonsense.
+import Fixtures
 import Base
 import TLS
 import Testing

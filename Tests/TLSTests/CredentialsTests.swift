@@ -1,5 +1,6 @@
 // Goal: an administrator learns which file is wrong and why, and never sees a key. Method: files
 // spoiled one by one.
+import Fixtures
 import Foundation
 import TLS
 import Testing
@@ -90,8 +91,9 @@ extension TLSTests {
           == .keyMismatch(
             path: directory + "/server-key.pem", certificate: directory + "/server-cert.pem"))
       (directory, error) = try spoil("server-key.pem") {
-        try run(
-          "certtool", "--to-p8", "--load-privkey", keys["mutual/server-key.pem"], "--password",
+        try makeKeys(
+          with: "certtool", "--to-p8", "--load-privkey", keys["mutual/server-key.pem"],
+          "--password",
           "secret", "--outfile", keys[$0])
       }
       #expect(error == .keyEncrypted(path: directory + "/server-key.pem"))

@@ -1,5 +1,6 @@
 // Goal: the right peers agree, with the versions and ciphers that were decided, and the wrong ones
 // are refused with the right reason. Method: both ends in memory, over every kind of credentials.
+import Fixtures
 import Foundation
 import TLS
 import Testing

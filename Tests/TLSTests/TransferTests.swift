@@ -1,5 +1,6 @@
 // Goal: what goes in on one side comes out on the other, whatever the pieces; no call needs more
 // room than it is lent; a session ends only in the ways of the diagram. Method: both ends in memory.
+import Fixtures
 import Base
 import TLS
 import Testing
