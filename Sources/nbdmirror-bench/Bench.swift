@@ -8,7 +8,7 @@ struct Bench: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "nbdmirror-bench",
     abstract: "Compare nbdmirror with other NBD servers, and with itself.",
-    subcommands: [Peers.self, LargeReads.self])
+    subcommands: [Peers.self, LargeReads.self, EncryptedCopies.self])
 }
 
 /// Why a benchmark ended, in one sentence.

@@ -30,15 +30,19 @@ final class RunningServer {
   let process: ChildProcess
 
   /// Makes the files in `directory` and starts the server; returns when it accepts connections.
-  /// `name` tells its files from those of the others; nil: the contender's own.
+  /// `name` tells its files from those of the others; nil: the contender's own. With `keys`, a folder
+  /// of certificates, clients must encrypt. `legs` (1 or 2) counts for nbdmirror only.
   init(
     _ contender: Contender, name: String? = nil, directory: String, medium: Medium,
-    mebibytes: Int, binary: String, options: [String]
+    mebibytes: Int, binary: String, options: [String], keys: String? = nil, legs: Int = 2
   ) throws {
     self.contender = contender
     let prefix = "\(directory)/\(name ?? contender.rawValue)"
     let socket = "\(prefix).sock"
-    uri = "nbd+unix:///?socket=\(socket)"
+    uri =
+      keys.map {
+        "nbds+unix://localhost/?socket=\(socket)&tls-certificates=\($0)&tls-hostname=localhost"
+      } ?? "nbd+unix:///?socket=\(socket)"
     let files = (0...1).map { "\(prefix)\($0)" }
     let log = "\(prefix).log"
     func run(_ command: [String]) throws {
@@ -47,19 +51,26 @@ final class RunningServer {
     let command: [String]
     switch contender {
     case .nbdmirror:
-      try run([binary, "create", "bench"] + files + ["--size", "\(mebibytes)M"])
+      let pvs = Array(files.prefix(legs))
+      try run([binary, "create", "bench"] + pvs + ["--size", "\(mebibytes)M"])
       command =
-        [binary, "serve"] + files
+        [binary, "serve"] + pvs
         + ["--socket", socket, "--control", "\(prefix).ctl"] + options
+        + (keys.map { ["--tls", "require", "--tls-certificates", $0] } ?? [])
     case .nbdkit:
       try run(["truncate", "-s", "\(mebibytes)M", files[0]])
-      command = ["nbdkit", "-f", "-U", socket, "file", files[0]]
+      command =
+        ["nbdkit", "-f", "-U", socket]
+        + (keys.map { ["--tls=require", "--tls-certificates=\($0)"] } ?? [])
+        + ["file", files[0]]
     case .qemu:
       try run(["truncate", "-s", "\(mebibytes)M"] + files)
-      command = [
-        "qemu-nbd", "-k", socket, "-t", "-e", "16", "--image-opts",
-        Self.quorum(files, medium: medium),
-      ]
+      command =
+        ["qemu-nbd", "-k", socket, "-t", "-e", "16"]
+        + (keys.map {
+          ["--object", "tls-creds-x509,id=tls0,endpoint=server,dir=\($0)", "--tls-creds", "tls0"]
+        } ?? [])
+        + ["--image-opts", Self.quorum(files, medium: medium)]
     }
     process = try ChildProcess(command, log: log)
     do {
