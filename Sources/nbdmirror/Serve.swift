@@ -226,6 +226,8 @@ struct Serve: ParsableCommand {
     configuration.threads = threads ?? min(4, cores)
     configuration.pollNanosecondsMax = pollUs * Nanoseconds.microsecond
     try encryption.configure(&configuration)
+    configuration.connectionsMax = DescriptorLimit.connections(
+      wanted: configuration.connectionsMax)
     return configuration
   }
 
