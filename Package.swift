@@ -42,6 +42,7 @@ let package = Package(
     room("MirrorFormat", ["Base"]),
     room("MirrorEngine", ["Base", "MirrorFormat"]),
     room("Faults", ["Base"]),
+    room("Netlink", ["Base"]),
 
     // I/O.
     .target(name: "CRing", cSettings: cStrict, linkerSettings: [.linkedLibrary("uring")]),
@@ -54,6 +55,10 @@ let package = Package(
     room(
       "Server",
       ["Base", "Faults", "Legs", "MirrorEngine", "MirrorFormat", "NBDProtocol", "Ring", "TLS"]),
+
+    // The kernel as a client.
+    .target(name: "CNetlink", cSettings: cStrict),
+    room("Attach", ["Base", "CNetlink", "NBDProtocol", "Netlink", "Ring"]),
 
     // Control.
     room("ControlModel"),
@@ -70,8 +75,8 @@ let package = Package(
     .executableTarget(
       name: "nbdmirror",
       dependencies: [
-        "Base", "ControlModel", "ControlPlane", "Faults", "Legs", "MirrorEngine", "MirrorFormat",
-        "NBDProtocol", "Ring", "Server", "TLS",
+        "Attach", "Base", "ControlModel", "ControlPlane", "Faults", "Legs", "MirrorEngine",
+        "MirrorFormat", "NBDProtocol", "Ring", "Server", "TLS",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
       swiftSettings: strict),
@@ -107,6 +112,7 @@ let package = Package(
       ]),
     tests("MirrorEngineTests", ["Base", "MirrorEngine", "MirrorFormat"]),
     tests("NBDProtocolTests", ["Base", "NBDProtocol"]),
+    tests("NetlinkTests", ["Base", "Netlink"]),
     tests("TLSTests", ["Base", "Fixtures", "TLS"]),
     tests("TidyTests", []),
     tests("ControlTests", ["Base", "ControlModel", "ControlPlane", "nbdmirror"]),

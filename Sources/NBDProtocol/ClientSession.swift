@@ -1,4 +1,5 @@
-// The client's side of the handshake, sans-I/O: for tests, the prober and the benchmark.
+// The client's side of the handshake, sans-I/O: for the kernel's device, tests, the prober and the
+// benchmark.
 //
 //   greeting (18 bytes in) -> client flags, [STRUCTURED_REPLY], GO out (pipelined)
 //     -> [reply to STRUCTURED_REPLY] -> INFO... -> ACK -> ready
@@ -16,6 +17,8 @@ public struct ClientWishes: Equatable, Sendable {
   public var structuredReplies: Bool
   /// Ask for block sizes, and promise to honour them.
   public var blockSizes: Bool
+  /// Ask for the export's own name and its description.
+  public var texts: Bool
   /// Use `NBD_OPT_EXPORT_NAME` instead of `NBD_OPT_GO`.
   public var usesExportName: Bool
   /// With `usesExportName`: let the server send the 124 zeroes.
@@ -24,11 +27,12 @@ public struct ClientWishes: Equatable, Sendable {
   /// By default: the default export with structured replies and block sizes.
   public init(
     exportName: String = "", structuredReplies: Bool = true, blockSizes: Bool = true,
-    usesExportName: Bool = false, takesZeroes: Bool = false
+    texts: Bool = false, usesExportName: Bool = false, takesZeroes: Bool = false
   ) {
     self.exportName = exportName
     self.structuredReplies = structuredReplies
     self.blockSizes = blockSizes
+    self.texts = texts
     self.usesExportName = usesExportName
     self.takesZeroes = takesZeroes
   }
@@ -48,6 +52,10 @@ public struct ClientExport: Equatable, Sendable {
   public var preferredBlockBytes: UInt32 = 4096
   /// Maximum payload in bytes; 32 MiB if not told.
   public var maximumPayloadBytes: UInt32 = 32 << 20
+  /// The export's own name; nil if not told.
+  public var name: String?
+  /// What the server says about the export; nil if not told.
+  public var description: String?
 
   /// Nothing known yet.
   public init() {}
@@ -135,7 +143,9 @@ public struct ClientSession: Sendable {
       output += ClientFrames.option(OptionCode.exportName.rawValue, name)
       stage = wishes.structuredReplies ? .replies : .exportName
     } else {
-      let infos = wishes.blockSizes ? [InfoType.blockSize.rawValue] : []
+      let infos =
+        (wishes.texts ? [InfoType.name.rawValue, InfoType.description.rawValue] : [])
+        + (wishes.blockSizes ? [InfoType.blockSize.rawValue] : [])
       output += ClientFrames.option(
         OptionCode.go.rawValue, ClientFrames.infoPayload(name: name, infos: infos))
       stage = .replies
@@ -173,8 +183,21 @@ public struct ClientSession: Sendable {
         export.maximumPayloadBytes = $0.bigEndianUInt32(at: 10)
       }
       return true
-    case .name, .description, nil: return true
+    case .name:
+      export.name = text(payload)
+      return export.name != nil
+    case .description:
+      export.description = text(payload)
+      return export.description != nil
+    case nil: return true
     }
+  }
+
+  /// The text behind the type; nil if it is none.
+  private func text(_ payload: [UInt8]) -> String? {
+    let bytes = payload.dropFirst(2)
+    guard bytes.count <= Limits.stringBytesMax, !bytes.contains(0) else { return nil }
+    return String(validating: bytes, as: UTF8.self)
   }
 
   /// Takes size and flags out of the buffer and empties it.

@@ -19,6 +19,7 @@ struct NBDMirror: AsyncParsableCommand {
       Leg.self,
       Resync.self, Scrub.self, FaultVerbs.self, Events.self, Metrics.self,
       Stop.self,
+      AttachDevice.self, DetachDevice.self,
     ])
 
   /// Parses, runs, exits.

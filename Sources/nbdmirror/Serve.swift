@@ -208,7 +208,8 @@ struct Serve: ParsableCommand {
   private func configure(_ mirror: OpenMirror) throws -> ServerConfiguration {
     let layout = mirror.plan.layout
     let export = ExportInfo(
-      name: mirror.plan.name, sizeBytes: layout.sizeBytes, isReadOnly: mirror.plan.isReadOnly,
+      name: mirror.plan.name, description: "mirror \(mirror.plan.setId)",
+      sizeBytes: layout.sizeBytes, isReadOnly: mirror.plan.isReadOnly,
       minimumBlockBytes: 1, preferredBlockBytes: max(4096, layout.blockBytes))
     var configuration = ServerConfiguration(
       export: export, blockBytes: UInt64(layout.blockBytes))

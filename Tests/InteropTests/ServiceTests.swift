@@ -121,18 +121,21 @@ extension Interop {
           URL(fileURLWithPath: #filePath).deletingLastPathComponent()
           .deletingLastPathComponent().deletingLastPathComponent().path + "/Examples/systemd"
         var files: [String] = []
-        for kind in ["service", "socket"] {
-          let text = try String(contentsOfFile: "\(units)/nbdmirror@.\(kind)", encoding: .utf8)
-          let file = "\(mirror.directory)/nbdmirror@lab.\(kind)"
+        for unit in ["nbdmirror@.service", "nbdmirror@.socket", "nbdmirror-attach@.service"] {
+          let text = try String(contentsOfFile: "\(units)/\(unit)", encoding: .utf8)
+          let instance = unit.replacingOccurrences(of: "@.", with: "@lab.")
+          let file = "\(mirror.directory)/\(instance)"
           try text.replacingOccurrences(of: "/usr/bin/nbdmirror", with: mirror.binary)
             .write(toFile: file, atomically: true, encoding: .utf8)
           files.append(file)
         }
         let verified = try await must(["systemd-analyze", "verify"] + files)
         #expect(verified.output.isEmpty && verified.errors.isEmpty, "\(verified)")
-        try await must([
-          "systemd-analyze", "security", "--offline=yes", "--threshold=30", files[0],
-        ])
+        for file in files where file.hasSuffix(".service") {
+          try await must([
+            "systemd-analyze", "security", "--offline=yes", "--threshold=30", file,
+          ])
+        }
       }
     }
   }

@@ -55,6 +55,28 @@ struct ClientTests {
     #expect(ends.client == .refused(0x8000_0006))
   }
 
+  @Test("the export's name and description are told to who asks, and are texts")
+  func texts() {
+    let described = ExportInfo(name: "disk", description: "mirror ä", sizeBytes: 1 << 20)
+    for asks in [false, true] {
+      let ends = talk(ClientWishes(texts: asks), described, piece: 7)
+      guard case .ready(let export, _) = ends.client else {
+        Issue.record("no agreement: \(ends)")
+        continue
+      }
+      #expect(export.name == (asks ? "disk" : nil))
+      #expect(export.description == (asks ? "mirror ä" : nil))
+    }
+    for text in ["00", "ff", String(repeating: "61", count: 4097)] {
+      var client = ClientSession(ClientWishes(structuredReplies: false, texts: true))
+      var output: [UInt8] = []
+      let greeting = Array("NBDMAGICIHAVEOPT".utf8) + [0, 3]
+      let reply = optionReply(7, 3, hex("0002" + text))
+      let step = (greeting + reply).withRawSpan { client.receive($0, output: &output) }
+      #expect(step == .malformed)
+    }
+  }
+
   @Test("requests are encoded as drawn")
   func requests() {
     let header = RequestHeader(

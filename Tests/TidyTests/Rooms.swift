@@ -29,11 +29,13 @@ enum Rooms {
     "MirrorFormat": Room(["Base"], isCore: true),
     "MirrorEngine": Room(["Base", "MirrorFormat"], isCore: true),
     "Faults": Room(["Base"], isCore: true),
+    "Netlink": Room(["Base"], isCore: true),
     "Simulator": Room(["Base", "Faults", "MirrorEngine", "MirrorFormat"], isCore: true),
 
     "Ring": Room(["Base", "CRing"], modules: system),
     "Legs": Room(["Base", "CLegs", "CLibNBD", "Faults", "MirrorFormat", "Ring"], modules: system),
     "TLS": Room(["Base", "CTLS"], modules: system),
+    "Attach": Room(["Base", "CNetlink", "NBDProtocol", "Netlink", "Ring"], modules: system),
     "Server": Room(
       ["Base", "Faults", "Legs", "MirrorEngine", "MirrorFormat", "NBDProtocol", "Ring", "TLS"],
       modules: system),
@@ -44,8 +46,8 @@ enum Rooms {
 
     "nbdmirror": Room(
       [
-        "Base", "ControlModel", "ControlPlane", "Faults", "Legs", "MirrorEngine", "MirrorFormat",
-        "NBDProtocol", "Ring", "Server", "TLS",
+        "Attach", "Base", "ControlModel", "ControlPlane", "Faults", "Legs", "MirrorEngine",
+        "MirrorFormat", "NBDProtocol", "Ring", "Server", "TLS",
       ], modules: system.union(["ArgumentParser", "FoundationEssentials"])),
     "nbdmirror-sim": Room(
       ["Base", "Faults", "MirrorEngine", "MirrorFormat", "Simulator"],
@@ -59,5 +61,5 @@ enum Rooms {
   static let testSupport: Set<String> = ["Fixtures"]
 
   /// Targets without Swift: shims and module maps.
-  static let shims: Set<String> = ["CChecksum", "CLegs", "CLibNBD", "CRing", "CTLS"]
+  static let shims: Set<String> = ["CChecksum", "CLegs", "CLibNBD", "CNetlink", "CRing", "CTLS"]
 }
