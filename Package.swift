@@ -127,5 +127,6 @@ let package = Package(
     tests("InteropTests", ["Fixtures"]),
     tests("CrashTests", ["Fixtures"]),
     tests("DocTests", ["Fixtures"]),
+    tests("ProberTests", ["Base", "Fixtures", "TLS"]),
   ]
 )

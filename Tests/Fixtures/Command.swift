@@ -82,8 +82,13 @@ public final class BackgroundProcess {
     inherited["SSLKEYLOGFILE"] = nil
     process.environment = inherited.merging(environment) { $1 }
     process.standardInput = input ?? FileHandle.nullDevice
-    process.standardOutput = FileHandle(forWritingAtPath: outputPath)
-    process.standardError = FileHandle(forWritingAtPath: errorPath)
+    let files = try [outputPath, errorPath].map {
+      try FileHandle(forWritingTo: URL(fileURLWithPath: $0))
+    }
+    process.standardOutput = files[0]
+    process.standardError = files[1]
+    // The process has its own of them; a `Process` of Foundation keeps ours beyond its end.
+    defer { for file in files { try? file.close() } }
     // Foundation's `run` on several threads at once crashed after some thousand processes.
     try spawning.withLock { _ in try process.run() }
   }
