@@ -5,13 +5,17 @@ import Base
 /// Texts to numbers and back.
 enum FaultQuantity {
   private static let day: UInt64 = 86_400 * Nanoseconds.second
+  /// 2^10, 2^20...
+  private static let units: [[Character]] = [
+    ["k", "K"], ["m", "M"], ["g", "G"], ["t", "T"], ["p", "P"],
+  ]
 
   /// `4096`, `64K`, `1G`.
   static func bytes(_ text: String) -> UInt64? {
     var digits = text[...]
     var shift: UInt64 = 0
-    if let last = text.last, let unit = "KMGTP".firstIndex(of: Character(last.uppercased())) {
-      shift = 10 * UInt64("KMGTP".distance(from: "KMGTP".startIndex, to: unit) + 1)
+    if let last = text.last, let unit = units.firstIndex(where: { $0.contains(last) }) {
+      shift = 10 * UInt64(unit + 1)
       digits = digits.dropLast()
     }
     guard let number = whole(digits) else { return nil }

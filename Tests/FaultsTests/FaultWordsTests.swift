@@ -85,6 +85,8 @@ struct FaultWordsTests {
       ("throttle --rate 0", "is no speed"), ("throttle --iops 0", "whole number"),
       ("volatile-cache --probability 0.5", "makes no sense for volatile-cache"),
       ("error --range 99999999999P-1G", "is no range"),
+      // In capitals this letter is two.
+      ("error --range 1ß-2G", "is no range"), ("throttle --rate 1ŉ", "is no number of bytes"),
     ])
   func refusals(words: String, sentence: String) {
     do {
