@@ -40,8 +40,24 @@ public enum PageCopy: Equatable, Sendable {
 public enum Election {
   /// The label that a PV with these two copies goes by.
   ///
-  /// A copy of a later version is never bypassed in favour of an older copy that we understand.
+  /// A copy of a later version is never bypassed in favour of an older copy that we understand. A
+  /// label whose counters no mirror reaches is refused, though it can be read: what a start counts
+  /// on from there has to be readable, too.
   public static func label(
+    _ copyA: Result<Label, FormatError>, _ copyB: Result<Label, FormatError>
+  ) -> Result<ElectedLabel, FormatError> {
+    let newest = newestLabel(copyA, copyB)
+    guard case .success(let elected) = newest else { return newest }
+    let counters = [
+      ("sequence", elected.label.sequence), ("generation", elected.label.lineage.current.counter),
+    ]
+    for (name, counter) in counters where counter >= Layout.counterStartLimit {
+      return .failure(.invalidField("\(name) \(counter) leaves too few to count on"))
+    }
+    return newest
+  }
+
+  private static func newestLabel(
     _ copyA: Result<Label, FormatError>, _ copyB: Result<Label, FormatError>
   ) -> Result<ElectedLabel, FormatError> {
     switch (copyA, copyB) {

@@ -111,8 +111,10 @@ extension Label {
     guard let logKind = LogKind(rawValue: bytes.uint8(at: 81)) else {
       throw .invalidField("log kind \(bytes.uint8(at: 81)) does not exist")
     }
+    let sequence = bytes.littleEndianUInt64(at: 40)
+    guard sequence < Layout.counterLimit else { throw .invalidField("sequence \(sequence)") }
     var label = Label(
-      sequence: bytes.littleEndianUInt64(at: 40),
+      sequence: sequence,
       setId: bytes.identifier(at: 48),
       name: try decodeName(bytes),
       legId: try decodeLegId(bytes),
@@ -167,6 +169,9 @@ extension Label {
     let generation = Generation(
       counter: bytes.littleEndianUInt64(at: 160), id: bytes.identifier(at: 168))
     guard !generation.id.isZero else { throw .invalidField("a generation id of zero") }
+    guard generation.counter < Layout.counterLimit else {
+      throw .invalidField("generation \(generation.counter)")
+    }
     return Lineage(
       current: generation,
       parents: (0..<count).map { index in

@@ -41,6 +41,11 @@ public struct Layout: BitwiseCopyable, Hashable, Sendable {
   @inlinable public static var pageBytes: Int { 4096 }
   /// Region words in a page.
   @inlinable public static var wordsPerPage: Int { 2032 }
+  /// Sequences and generation counters are below this: what goes up by one at a time never gets
+  /// there, and whoever reads one can count on.
+  @inlinable public static var counterLimit: UInt64 { 1 << 63 }
+  /// Whoever starts from a label has as many again before the limit.
+  @inlinable public static var counterStartLimit: UInt64 { counterLimit / 2 }
   /// Copies of every label and of every page.
   @inlinable public static var copyCount: Int { 2 }
   /// Smallest region.

@@ -43,7 +43,8 @@ public struct RegionMapPage: Sendable {
     into.store(littleEndian: checksum, at: 0)
   }
 
-  /// The page's sequence if length, checksum, number and set are right; else nil. Never traps.
+  /// The page's sequence if length, checksum, number and set are right and the sequence leaves
+  /// room for more; else nil. Never traps.
   public static func decodeHeader(
     _ bytes: RawSpan, page: Int, setId: Identifier
   ) -> UInt64? {
@@ -54,7 +55,8 @@ public struct RegionMapPage: Sendable {
       UInt64(bytes.littleEndianUInt32(at: 4)) == UInt64(page),
       bytes.identifier(at: 16) == setId
     else { return nil }
-    return bytes.littleEndianUInt64(at: 8)
+    let sequence = bytes.littleEndianUInt64(at: 8)
+    return sequence < Layout.counterLimit ? sequence : nil
   }
 
   /// Copies the page's words to `into[firstWord...]`, as many as the array has room for.

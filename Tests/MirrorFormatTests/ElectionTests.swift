@@ -11,6 +11,7 @@ struct ElectionTests {
     var random = PRNG(seed: 41)
     var label = try Samples.label(&random)
     label.sequence = sequence
+    label.lineage.current.counter = 7
     label.setId = Identifier(high: set, low: 0)
     label.legId = Identifier(high: leg, low: 0)
     return label
@@ -42,6 +43,23 @@ struct ElectionTests {
     #expect(try Election.label(.failure(later), .success(label(5))) == .failure(later))
     #expect(Election.label(.failure(.noLabel), .failure(later)) == .failure(later))
     #expect(Election.label(.failure(later), .failure(.noLabel)) == .failure(later))
+  }
+
+  @Test("refuses a label that leaves too few to count on, whatever the other copy is")
+  func fewLeft() throws {
+    let limit: UInt64 = 1 << 62
+    #expect(try Election.label(.success(label(limit - 1)), .success(label(5))).isSuccess)
+    for other in [.failure(.checksum), .success(try label(5))] as [Result<Label, FormatError>] {
+      let sequence = Election.label(.success(try label(limit)), other)
+      #expect(!sequence.isSuccess)
+      var late = try label(6)
+      late.lineage.current.counter = limit
+      guard case .failure(let error) = Election.label(other, .success(late)) else {
+        Issue.record("a generation of 2^62 is taken")
+        continue
+      }
+      #expect(error.description.contains("generation"))
+    }
   }
 
   @Test("refuses two labels of different sets or legs, and says most where both are bad")

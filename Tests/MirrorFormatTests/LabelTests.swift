@@ -196,6 +196,25 @@ struct LabelTests {
     }
   }
 
+  @Test("is refused with a sequence or a generation that leaves no next one")
+  func lastCounters() throws {
+    var random = PRNG(seed: 23)
+    let bytes = Samples.bytes(try Samples.label(&random))
+    for (offset, name) in [(40, "sequence"), (160, "generation")] {
+      for (value, isValid) in [
+        (UInt64(1) << 63 - 1, true), (1 << 63, false), (UInt64.max, false),
+      ] {
+        var changed = bytes
+        changed.withMutableRawSpan { $0.store(littleEndian: value, at: offset) }
+        Samples.fixChecksum(&changed)
+        let result = Samples.decode(changed)
+        #expect(result.isSuccess == isValid, "\(name) \(value)")
+        guard case .failure(let error) = result else { continue }
+        #expect(error.description.contains(name), "\(error)")
+      }
+    }
+  }
+
   @Test("of a later major version or with unknown features says so")
   func versions() throws {
     var random = PRNG(seed: 17)

@@ -67,6 +67,14 @@ struct RegionMapPageTests {
     #expect(sequence([UInt8](repeating: 0, count: 4096), page: 0, set: .zero) == nil)
   }
 
+  @Test("is refused with a sequence that leaves no next one")
+  func lastSequence() {
+    for (value, isValid) in [(UInt64(1) << 63 - 1, true), (1 << 63, false), (UInt64.max, false)] {
+      let bytes = Samples.page(1, sequence: value, setId: setId, words: [1], firstWord: 0)
+      #expect(sequence(bytes, page: 1) == (isValid ? value : nil), "\(value)")
+    }
+  }
+
   @Test("is refused at another place and in another set")
   func misplaced() {
     let bytes = Samples.page(1, sequence: 5, setId: setId, words: [1], firstWord: 0)

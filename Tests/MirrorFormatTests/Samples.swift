@@ -27,10 +27,10 @@ enum Samples {
     let name =
       "m" + (0..<random.int(in: 0...80)).map { _ in letters[random.int(in: 0...7)] }.joined()
     var label = Label(
-      sequence: random.next(), setId: identifier(&random), name: name,
+      sequence: random.next() >> 1, setId: identifier(&random), name: name,
       legId: identifier(&random), slot: LegSlot(random.int(in: 0...7)),
       lineage: Lineage(
-        current: Generation(counter: random.next(), id: identifier(&random)),
+        current: Generation(counter: random.next() >> 1, id: identifier(&random)),
         parents: (0..<random.int(in: 0...16)).map { _ in identifier(&random) }),
       members: members,
       layout: try Layout.plan(sizeBytes: size, regionBytes: nil, blockBytes: block),
