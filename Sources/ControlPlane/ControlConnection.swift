@@ -108,6 +108,8 @@ final class ControlConnection: ChannelInboundHandler {
   }
 
   func errorCaught(context: ChannelHandlerContext, error: any Error) {
+    // More bytes behind an error that was told already, maybe while an answer is on its way.
+    if error is ByteToMessageDecoderError { return }
     guard let error = error as? HTTPParserError else {
       context.close(promise: nil)
       return

@@ -179,6 +179,34 @@ struct HostileClientTests {
       })
   }
 
+  @Test("bytes behind what is no request, and the end, do not take the answer before them away")
+  func behindAnError() throws {
+    let server = try TestServer(limits: limits { _ in })
+    let socket = try UnixSocket.connect(to: server.path, deadline: .now + .seconds(20)).release()
+    defer { close(socket) }
+    func send(_ text: String) -> Bool {
+      // The bytes live through the call.
+      unsafe Array(text.utf8).withUnsafeBytes { bytes in
+        unsafe Foundation.send(socket, bytes.baseAddress, bytes.count, Int32(MSG_NOSIGNAL))
+      } == text.utf8.count
+    }
+    // The answer waits for this lock.
+    server.mirror.state.withLock { _ in
+      #expect(send("GET /v1/mirror HTTP/1.1\r\nHost: x\r\n\r\n1&0\r\n"))
+      // Reads of the server's own.
+      usleep(50_000)
+      #expect(send("more\r\n"))
+      shutdown(socket, Int32(SHUT_WR))
+      usleep(50_000)
+    }
+    var answer = [UInt8](repeating: 0, count: 15)
+    var poll = pollfd(fd: socket, events: Int16(POLLIN), revents: 0)
+    // One pollfd and fifteen bytes, alive through the calls.
+    #expect(unsafe Foundation.poll(&poll, 1, 20_000) == 1)
+    let count = unsafe recv(socket, &answer, answer.count, 0)
+    #expect(String(decoding: answer.prefix(max(0, count)), as: UTF8.self) == "HTTP/1.1 200 OK")
+  }
+
   @Test("a client that shuts its side after the request gets the answer")
   func halfClosed() throws {
     let server = try TestServer()
