@@ -36,6 +36,8 @@ extension ServerSession {
 
   private mutating func nextQuery(_ output: inout [UInt8]) -> Progress {
     if queriesLeft > 0 {
+      // The number was judged by the shortest queries: those before may have taken their bytes.
+      guard UInt64(queriesLeft) * 4 <= UInt64(optionBytesLeft) else { return reject() }
       stage = .queryLength
       return .next
     }

@@ -92,8 +92,10 @@ struct MetaContextTests {
     #expect(agreed(talk)?.contexts == .allocation)
   }
 
-  @Test("26, 27, 28: lengths and counts that the option does not hold are INVALID, in step")
-  func malformed() {
+  @Test(
+    "26, 27, 28: lengths and counts that the option does not hold are INVALID, in step",
+    arguments: [1, 3, 7, .max])
+  func malformed(piece: Int) {
     let name = big(4, 4) + Array("disk".utf8)
     let query = big(4, 4) + Array("base".utf8)
     let wrong: [[UInt8]] = [
@@ -109,12 +111,13 @@ struct MetaContextTests {
     ]
     for code in [Self.list, Self.set] {
       for payload in wrong {
-        let talk = Conversation.modernClient(sends: option(8), option(code, payload), option(8))
+        let talk = Conversation.modernClient(
+          sends: option(8), option(code, payload), option(8), piece: piece)
         #expect(talk.output == ack8 + invalid(code) + ack8, "\(code) with \(payload.prefix(40))")
       }
       let long = String(repeating: "a", count: 4096)
       let talk = Conversation.modernClient(
-        sends: option(8), option(code, data([long, long])), option(8))
+        sends: option(8), option(code, data([long, long])), option(8), piece: piece)
       #expect(talk.output == ack8 + optionReply(code, 1) + ack8)
     }
   }
