@@ -3,7 +3,7 @@
 // A round covers every write that was acked before the round began, on any connection; whoever
 // comes while it runs waits for the next one. A failed fdatasync is never retried: the leg is good
 // only up to its last good flush and goes offline, or, if it is the last one, flushes fail until
-// it is cleared by command.
+// it is cleared by command. A round none of whose legs is left is run again on those that came.
 
 import Base
 import MirrorFormat
@@ -72,6 +72,10 @@ extension Engine {
         note(MirrorEvent(.flushLatched, leg: leg))
       }
     }
+    guard flushes.isLatched || !flushes.flushed.isEmpty || online.isEmpty else {
+      repeatFlushRound()
+      return
+    }
     let isGood = !flushes.isLatched && !flushes.flushed.isEmpty
     while let index = flushes.current.pop() {
       let operation = Int(index)
@@ -94,5 +98,17 @@ extension Engine {
     if purposes.finishesCopies { copiesFlushed(isGood: isGood, flushed: flushes.flushed) }
     if purposes.resolvesAlone, isGood { aloneFlushed() }
     if purposes.stops { stopFlushed(isGood: isGood) }
+  }
+  /// All legs of the round went offline before they had flushed, which they may because others that
+  /// came meanwhile have everything: those are asked, for the first time, by the next round.
+  private mutating func repeatFlushRound() {
+    while let index = flushes.current.pop() { flushes.next.push(index) }
+    if flushes.currentPurposes.finishesCopies {
+      // Their copies are made again.
+      copiesFlushed(isGood: false, flushed: .none)
+      flushes.currentPurposes.finishesCopies = false
+    }
+    flushes.nextPurposes.formUnion(flushes.currentPurposes)
+    flushes.currentPurposes = FlushRounds.Purposes()
   }
 }

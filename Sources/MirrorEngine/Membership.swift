@@ -115,6 +115,13 @@ struct FlushRounds: ~Copyable {
     var stops = false
 
     var isEmpty: Bool { !clearsIntent && !finishesCopies && !resolvesAlone && !stops }
+
+    mutating func formUnion(_ others: Purposes) {
+      clearsIntent = clearsIntent || others.clearsIntent
+      finishesCopies = finishesCopies || others.finishesCopies
+      resolvesAlone = resolvesAlone || others.resolvesAlone
+      stops = stops || others.stops
+    }
   }
 
   init(operations: Int) {

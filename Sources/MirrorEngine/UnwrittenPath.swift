@@ -10,6 +10,7 @@
 // | writing          | writing, next   | zeroesDecided                                          |
 // | writing          | flushing        | zeroesDecided, after the last window                   |
 // | flushing         | awaitingAck     | zeroesFlushed, if a label still lists who lacks zeros  |
+// | ...              | writing         | tryPrepared, if a leg has come that has no zeros       |
 // | ...              | chunk locking   | tryPrepared: `unwritten` is cleared in the map         |
 //
 // A read gives zeros without I/O. Zeroes and trims find nothing to do: the region reads as zeros.
@@ -140,7 +141,11 @@ extension Engine {
     }
     while let leg = failed.popFirst() { failLeg(leg, .failed, errno: error) }
     guard !operations[index].prepared.isEmpty else {
-      failChunk(index, error: error)
+      if hasUntriedLegs(index) {
+        startPreparing(index)
+      } else {
+        failChunk(index, error: error)
+      }
       return
     }
     let left = operations[index].chunk.count - operations[index].preparedBytes
@@ -163,18 +168,24 @@ extension Engine {
     }
   }
 
+  /// Whether a leg has come since the zeros were issued, so that it has neither them nor failed them.
+  private func hasUntriedLegs(_ index: Int) -> Bool {
+    let operation = operations[index]
+    return !online.subtracting(operation.prepared).subtracting(operation.failed).isEmpty
+  }
+
   /// Clears `unwritten` when no label lists a leg that has no zeros and is not known to be stale.
   mutating func tryPrepared(_ index: Int) {
+    guard !hasUntriedLegs(index) else {
+      // It gets the zeros too, and may be the only one left: who had them may be gone.
+      startPreparing(index)
+      return
+    }
     guard !operations[index].prepared.isEmpty else {
       failChunk(index, error: Errno.eio)
       return
     }
     let lacking = online.subtracting(operations[index].prepared)
-    guard lacking.subtracting(operations[index].failed).isEmpty else {
-      // A leg has come meanwhile: it gets the zeros too.
-      startPreparing(index)
-      return
-    }
     var listed = membership.recordedOnline
     if membership.isInFlight, !membership.isSecondCopy {
       listed = listed.union(membership.stagedOnline)

@@ -41,6 +41,31 @@ struct FlushAndStopTests {
     #expect(driver.replies[flush] == 0)
   }
 
+  @Test("a leg that comes during a flush is flushed itself when it alone is left")
+  func flushOfWhoCame() throws {
+    let driver = try EngineDriver.opened()
+    try driver.engine.fail(LegSlot(1), now: driver.now)
+    driver.drain()
+    driver.runToRest()
+    let flush = driver.submit(.flush)
+    let label = Generation(counter: 1, id: Identifier(high: 7, low: 7))
+    try driver.engine.readd(
+      ReturningLeg(
+        legId: EngineDriver.legId[1], lineage: Lineage(current: label, parents: []),
+        labelSequence: 1, labelCopy: 0, isTreatedAsNew: false), to: LegSlot(1), now: driver.now)
+    driver.drain()
+    driver.completeAll { $0.kind != .flush }
+    #expect(driver.leg(1)?.state == .online && driver.leg(1)?.staleBytes == 0)
+    try driver.engine.fail(LegSlot(0), now: driver.now)
+    driver.drain()
+    #expect(driver.replies[flush] == nil)
+    #expect(driver.count { $0.kind == .flush && $0.leg.index == 1 } == 1)
+    driver.completeAll { $0.kind == .flush && $0.leg.index == 1 }
+    #expect(driver.replies[flush] == nil, "the label still lists leg 0, which was not flushed")
+    driver.runToRest()
+    #expect(driver.replies[flush] == 0)
+  }
+
   @Test("a flush waits for the label even if the leg failed before the flush began")
   func flushAfterFailure() throws {
     let driver = try EngineDriver.opened()

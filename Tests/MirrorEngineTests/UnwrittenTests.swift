@@ -306,6 +306,32 @@ struct UnwrittenTests {
     #expect(driver.replies[write] == 0 && driver.leg(2)?.staleBytes == 0)
   }
 
+  @Test(
+    "a leg that comes while a region is zeroed takes over when those that were asked go",
+    arguments: [false, true])
+  func joinsAndStaysAlone(isFlushing: Bool) throws {
+    let driver = try lazy(legs: 2)
+    try driver.engine.fail(LegSlot(1), now: driver.now)
+    driver.drain()
+    driver.runToRest()
+    let write = driver.submit(.write, 0, 4096)
+    if isFlushing { driver.complete { isZeroing($0) } }
+    let label = Generation(counter: 1, id: Identifier(high: 7, low: 7))
+    try driver.engine.readd(
+      ReturningLeg(
+        legId: EngineDriver.legId[1], lineage: Lineage(current: label, parents: []),
+        labelSequence: 1, labelCopy: 0, isTreatedAsNew: false), to: LegSlot(1), now: driver.now)
+    driver.drain()
+    driver.completeAll { !isZeroing($0) && $0.kind != .flush }
+    #expect(driver.leg(1)?.state == .online)
+    try driver.engine.fail(LegSlot(0), now: driver.now)
+    driver.drain()
+    #expect(driver.leg(0)?.state == .failed && driver.replies[write] == nil)
+    driver.runToRest()
+    #expect(driver.replies[write] == 0 && driver.leg(1)?.staleBytes == 0)
+    #expect(unwrittenBytes(driver) == 7 * mebi)
+  }
+
   @Test("a new leg of a mirror that was never written is in sync at once, without a copy")
   func newLeg() throws {
     let driver = try lazy(unwritten: 1..<8)
