@@ -3,6 +3,9 @@
 // imports in the sources agree with what is written here.
 import PackageDescription
 
+/// Tests/fuzz.sh sets this: libFuzzer's `main` is linked with sanitizers only.
+let isFuzzing = Context.environment["NBDMIRROR_FUZZ"] != nil
+
 let strict: [SwiftSetting] = [
   .swiftLanguageMode(.v6),
   .strictMemorySafety(),
@@ -24,9 +27,19 @@ func tests(
 }
 
 /// What several test targets share; no room of the house.
-func testSupport(_ name: String, path: String, exclude: [String]) -> Target {
-  .target(name: name, path: path, exclude: exclude, swiftSettings: strict)
+func testSupport(
+  _ name: String, _ dependencies: [Target.Dependency] = [], path: String, exclude: [String] = []
+) -> Target {
+  .target(
+    name: name, dependencies: dependencies, path: path, exclude: exclude, swiftSettings: strict)
 }
+
+/// The fuzzer, whose `main` libFuzzer brings along.
+let fuzzer: [Target] = [
+  .executableTarget(
+    name: "nbdmirror-fuzz", dependencies: ["FuzzTargets"], path: "Tests/Fuzzer",
+    swiftSettings: strict + [.unsafeFlags(["-parse-as-library"])])
+]
 
 let package = Package(
   name: "nbdmirror",
@@ -121,12 +134,21 @@ let package = Package(
     testSupport(
       "Fixtures", path: "Tests/Fixtures",
       exclude: [
-        "count_allocations.c", "differential.py", "extended_headers.py", "steady_requests.py",
-        "tls_records.py", "verifying_load.py",
+        "corpus", "count_allocations.c", "dictionaries", "differential.py", "extended_headers.py",
+        "steady_requests.py", "tls_records.py", "verifying_load.py",
       ]),
     tests("InteropTests", ["Fixtures"]),
     tests("CrashTests", ["Fixtures"]),
     tests("DocTests", ["Fixtures"]),
     tests("ProberTests", ["Base", "Fixtures", "TLS"]),
-  ]
+
+    // Properties of whatever takes in bytes of others: for the fuzzer, and over its corpus.
+    testSupport(
+      "FuzzTargets",
+      [
+        "Base", "ControlModel", "ControlPlane", "Faults", "MirrorEngine", "MirrorFormat",
+        "NBDProtocol",
+      ], path: "Tests/FuzzTargets"),
+    tests("FuzzTests", ["FuzzTargets"]),
+  ] + (isFuzzing ? fuzzer : [])
 )
