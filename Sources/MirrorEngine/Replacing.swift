@@ -33,7 +33,12 @@ extension Engine {
 
   /// A label is on its way to a spare: whether it is one will be known.
   var isSpareLabelInFlight: Bool {
-    legs.contains { $0.phase == .spare && $0.isPresent && $0.inFlight > 0 }
+    // By index: an element that is passed to a closure is copied, with what it refers to.
+    for index in 0..<LegSlot.count
+    where legs[index].phase == .spare && legs[index].isPresent && legs[index].inFlight > 0 {
+      return true
+    }
+    return false
   }
 
   // MARK: Replacing

@@ -134,7 +134,8 @@ extension Engine {
           readErrors: leg.readErrors, writeErrors: leg.writeErrors,
           repairedBlocks: leg.repairedBlocks,
           hedgedReads: leg.hedgedReads, hedgesWon: leg.hedgesWon, inFlight: leg.inFlight,
-          readLatency: leg.readLatency, writeLatency: leg.writeLatency))
+          readLatency: leg.readLatency.detached(),
+          writeLatency: leg.writeLatency.detached()))
     }
     var notInSync: UInt64 = 0
     for region in 0..<map.layout.regionCount

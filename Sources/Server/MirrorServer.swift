@@ -192,7 +192,9 @@ public final class MirrorServer: Sendable {
 
   /// The open connections, at most a quarter of a second old, by number.
   public func connections() -> [ConnectionInfo] {
-    share.ports.flatMap { port in port.connections.withLock { $0 } }
-      .sorted { $0.number < $1.number }
+    var all: [ConnectionInfo] = []
+    // Copied under the lock: who takes the array along leaves the reactor one to copy.
+    for port in share.ports { port.connections.withLock { all.append(contentsOf: $0) } }
+    return all.sorted { $0.number < $1.number }
   }
 }

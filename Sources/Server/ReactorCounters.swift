@@ -192,7 +192,8 @@ extension MirrorServer {
   /// What it has done.
   public func statistics() -> ServerStatistics {
     var statistics = ServerStatistics()
-    for port in share.ports { statistics.add(port.counters.withLock { $0 }) }
+    // Read under the lock: who takes the array along leaves the reactor one to copy.
+    for port in share.ports { port.counters.withLock { statistics.add($0) } }
     return statistics
   }
 }
