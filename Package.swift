@@ -135,7 +135,7 @@ let package = Package(
       "Fixtures", path: "Tests/Fixtures",
       exclude: [
         "corpus", "count_allocations.c", "dictionaries", "differential.py", "extended_headers.py",
-        "steady_requests.py", "tls_records.py", "verifying_load.py",
+        "steady_requests.py", "thread_sanitizer.supp", "tls_records.py", "verifying_load.py",
       ]),
     tests("InteropTests", ["Fixtures"]),
     tests("CrashTests", ["Fixtures"]),

@@ -79,10 +79,12 @@ struct ReactorPlan: Sendable {
 
 /// One reactor; lives on its thread's stack.
 struct Reactor: ~Copyable {
+  // First, and a reference: where a noncopyable value begins with an integer, Swift 6.3 with
+  // -sanitize=thread makes code that it then refuses itself ("Invalid bitcast").
+  let port: ReactorPort
   let index: Int
   let configuration: ServerConfiguration
   let share: EngineShare
-  let port: ReactorPort
   let legs: LegTable
   let zeros: ZeroPages
   let scratch: Scratch
