@@ -15,6 +15,7 @@ packages=(
   libnbd-bin python3-libnbd fio nbdkit qemu-utils nbd-client
   e2fsprogs mount util-linux strace curl gnutls-bin python3-venv systemd
   fuse3
+  user-mode-linux xfsprogs kmod
 )
 
 # say TEXT: a heading with the seconds since the begin.
