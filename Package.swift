@@ -144,6 +144,9 @@ let package = Package(
     tests("KernelTests", ["Fixtures"], exclude: ["guest.sh", "large_state.c"]),
     tests("DocTests", ["Fixtures"]),
     tests("ProberTests", ["Base", "Fixtures", "TLS"]),
+    .testTarget(
+      name: "VMTests", dependencies: ["Fixtures"],
+      exclude: ["guest-init.sh", "make-initramfs.sh"], swiftSettings: strict),
 
     // Properties of whatever takes in bytes of others: for the fuzzer, and over its corpus.
     testSupport(

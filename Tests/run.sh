@@ -14,7 +14,7 @@ packages=(
   liburing-dev libnbd-dev libgnutls28-dev pkg-config
   libnbd-bin python3-libnbd fio nbdkit qemu-utils nbd-client
   e2fsprogs mount util-linux strace curl gnutls-bin python3-venv systemd
-  fuse3
+  qemu-system-x86 busybox-static fuse3 libxml2-utils
   user-mode-linux xfsprogs kmod
 )
 
@@ -43,24 +43,38 @@ if [[ ! -x $schemathesis/bin/schemathesis ]]; then
   python3 -m venv "$schemathesis"
   "$schemathesis/bin/pip" install -q --disable-pip-version-check 'schemathesis==4.32.5' </dev/null
 fi
-# The Debian package would start a server; only its promtool is wanted.
-prometheus=$PWD/.build/prometheus
-if [[ ! -x $prometheus/usr/bin/promtool ]]; then
-  say "unpack promtool"
-  rm -rf "$prometheus"
-  mkdir -p "$prometheus"
-  (
-    cd "$prometheus"
-    apt-get download -q prometheus </dev/null || {
-      "${as_root[@]}" apt-get update -q </dev/null
-      apt-get download -q prometheus </dev/null
-    }
-    dpkg-deb -x prometheus_*.deb .
-  )
-fi
-export PROMTOOL=$prometheus/usr/bin/promtool
-
 export NBDMIRROR_SCHEMATHESIS=$schemathesis/bin/schemathesis
+
+# unpack FOLDER PACKAGE: what is in a Debian package, in .build/FOLDER. Nothing of it is installed, and
+# nothing started.
+unpack() {
+  local folder=$PWD/.build/$1 package=$2
+  say "unpack $package"
+  rm -rf "$folder" "$folder.new"
+  mkdir -p "$folder.new"
+  (
+    cd "$folder.new"
+    apt-get download -q "$package" </dev/null || {
+      "${as_root[@]}" apt-get update -q </dev/null
+      apt-get download -q "$package" </dev/null
+    }
+    dpkg-deb -x ./*.deb .
+    rm ./*.deb
+  )
+  mv "$folder.new" "$folder"
+}
+
+# The package would start a server; only its promtool is wanted.
+[[ -x .build/prometheus/usr/bin/promtool ]] || unpack prometheus prometheus
+export PROMTOOL=$PWD/.build/prometheus/usr/bin/promtool
+# The schemas that virt-xml-validate uses.
+[[ -d .build/libvirt ]] || unpack libvirt libvirt0
+# A kernel for guests. Installed, it would be this machine's, too.
+if [[ ! -d .build/linux ]]; then
+  # Old kernels leave the archive: the list of packages has to be new.
+  "${as_root[@]}" apt-get update -q </dev/null
+  unpack linux "$(apt-cache depends linux-image-cloud-amd64 | awk '$1 == "Depends:" {print $2}')"
+fi
 
 say "format"
 dirs=()
