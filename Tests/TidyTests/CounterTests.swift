@@ -185,6 +185,33 @@ struct CounterTests {
     #expect(findings.dropFirst().first?.what == "no test \"gone 3\" in Tests/A.swift")
   }
 
+  @Test("rows of a table of tests that name none, or one that is gone, are found")
+  func testTables() {
+    let text = """
+      | a | b |
+      |---|---|
+      | x | no tests are asked for here |
+
+      | client | trim | tests |
+      |---|:-:|---|
+      | one | yes | [a](../Tests/A.swift): "there" |
+      | two | yes | [a](../Tests/A.swift) |
+      | three | | [a](../Tests/A.swift): "there", "gone"; [b](b.swift): "there" |
+      """
+    let findings = TestTableChecks.findings(TextFile(path: "docs/clients.md", text: text)) { path in
+      path == "Tests/A.swift" ? "@Test(\"there\")" : nil
+    }
+    #expect(
+      findings.map(\.what)
+        == [
+          "two has no test", "no test \"gone\" in Tests/A.swift",
+          "no test \"there\" in docs/b.swift",
+        ])
+    #expect(findings.map(\.line) == [8, 9, 9])
+    let empty = TestTableChecks.findings(TextFile(path: "docs/clients.md", text: "")) { _ in nil }
+    #expect(empty.map(\.what) == ["no table of tests"])
+  }
+
   @Test("options that no document mentions are found, by the names users type")
   func options() {
     let source = """

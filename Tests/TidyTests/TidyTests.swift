@@ -97,6 +97,14 @@ struct TidyTests {
       })
   }
 
+  @Test("every client of the interop matrix names tests, and they are there")
+  func clients() throws {
+    expectNone(
+      TestTableChecks.findings(try Repository.file("docs/clients.md")) { path in
+        Repository.exists(path) ? (try? Repository.file(path))?.text : nil
+      })
+  }
+
   @Test("every option of the command line is documented")
   func options() throws {
     let documents = try Repository.documents()
