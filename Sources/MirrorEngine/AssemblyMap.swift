@@ -10,9 +10,9 @@
 //  3. An uncertain page counts as what is left of it, plus: every region has intent and is stale
 //     on every leg that the label does not call complete (offline or syncing). A page that is
 //     lost on all legs, or uncertain with `--log core`: the same without the rest.
-//  4. On an offline leg intent counts as stale, but where no online leg is good. Where a leg is good
-//     that is listed online and only absent, those that were offline before are stale: what that leg
-//     has got since they have not.
+//  4. On an offline leg intent counts as stale, but where no leg is good that the label lists online.
+//     Such a leg that is absent (a degraded start) is itself stale where an online leg is good, but
+//     only under the generation that this start makes: the engine says so.
 //  5. With `--log core` the map on the disk is that of the last clean stop. After any other stop
 //     every region has intent, and who is not complete by the label (offline, syncing) is stale
 //     everywhere; what the old map says counts for nothing.
@@ -134,7 +134,12 @@ public struct AssemblyMap: Equatable, Sendable {
       best = newest.sequence
     }
     if isConflicting { conflictingPages += 1 }
-    if isCertain { return }
+    if isCertain {
+      // A leg that is absent may hold an image that was in flight, which nothing relied on. It may
+      // not pass for this one if it is back before the new generation is recorded.
+      if !plan.lost.isEmpty { sequences[page] += 1 }
+      return
+    }
     if removed == .doubtUncertainPages, best != nil { return }
     if best == nil { lostPages += 1 } else { uncertainPages += 1 }
     // A leg that is absent and complete by the label is left to rule 4.
@@ -164,7 +169,7 @@ public struct AssemblyMap: Equatable, Sendable {
 
   private mutating func applyRules(_ page: Int, _ plan: AssemblyPlan) {
     let isMapLost = plan.logKind == .core && !plan.wasClean
-    let offline = UInt16(plan.offline.bits)
+    let offline = UInt16(plan.offline.subtracting(plan.lost).bits)
     // What a leg that is not complete had got stood in memory only. Rule 4 adds the legs that are
     // absent, where there is a good one.
     var staleEverywhere: UInt16 = 0
@@ -189,14 +194,10 @@ public struct AssemblyMap: Equatable, Sendable {
         word = (word | UInt16(plan.configured.bits)) & ~UInt16(LegSet(leg).bits)
       }
       if word & RegionWord.intent != 0 {
-        // Where no online leg is good, nothing is written or cleared: an offline leg may hold the
+        // Where no listed leg is good, nothing is written or cleared: an offline leg may hold the
         // only copy and is good when it is back.
-        if word & online != online, removed != .absentLegsAreStaleAtStart { word |= offline }
-        // Who was offline already has missed what listed legs have got that are only absent now.
         let listed = online | lost
-        if word & listed != listed, removed != .absentLegsAreStaleAtStart {
-          word |= offline & ~lost
-        }
+        if word & listed != listed, removed != .absentLegsAreStaleAtStart { word |= offline }
         regionsWithIntent += 1
       }
       if word & online == online { regionsWithoutSource += 1 }
@@ -211,6 +212,12 @@ public struct AssemblyMap: Equatable, Sendable {
       for region in wordRange(page) where map.words[region] != words[region] { return true }
     }
     return false
+  }
+
+  /// Rule 4: whether a region of this word is stale on absent legs under the next generation.
+  private func isStaleWhenRecorded(_ word: UInt16, _ plan: AssemblyPlan) -> Bool {
+    let online = UInt16(plan.online.bits)
+    return word & RegionWord.intent != 0 && word & online != online
   }
 
   private mutating func explain(_ plan: AssemblyPlan) {
@@ -243,7 +250,10 @@ public struct AssemblyMap: Equatable, Sendable {
     for (index, member) in plan.members.enumerated()
     where member.state != .vacant && member.state != .spare {
       let bit: UInt16 = 1 << UInt16(index)
-      let count = words.reduce(0) { $0 + ($1 & bit == 0 ? 0 : 1) }
+      let isLost = plan.lost.contains(LegSlot(index))
+      let count = words.reduce(0) {
+        $0 + ($1 & bit != 0 || isLost && isStaleWhenRecorded($1, plan) ? 1 : 0)
+      }
       if count > 0 { explanation.append("leg \(index): \(count) regions are stale") }
     }
   }

@@ -30,6 +30,8 @@ public enum Barrier: UInt8, CaseIterable, Sendable {
   case staleBeforeAck
   /// A start without some legs makes a generation of its own.
   case newGeneration
+  /// What a start without some legs made of the log is in the log before that generation is.
+  case pagesBeforeGeneration
   /// Overlapping operations of which one writes never run at the same time.
   case rangeLock
   /// Copies hold the range lock.

@@ -170,7 +170,7 @@ public struct Engine: ~Copyable {
     // What the legs' labels list until the first commit; with a new generation to come, nobody
     // is acked before that is recorded (`isOpenRecorded`).
     membership.recordedOnline = online
-    membership.needsGeneration = start.needsGeneration && keeps(.newGeneration)
+    membership.needsGeneration = !start.lost.isEmpty && keeps(.newGeneration)
     membership.needsCommit = !start.isReadOnly
   }
 
@@ -181,6 +181,9 @@ public struct Engine: ~Copyable {
       } else {
         map.markDirty(page: page)
         log.wantsCommit = true
+        if isLogged, !start.lost.isEmpty, keeps(.pagesBeforeGeneration) {
+          log.openingPages.insert(page)
+        }
       }
     }
     for page in start.unwrittenPages.indices where start.unwrittenPages[page] {
@@ -191,6 +194,7 @@ public struct Engine: ~Copyable {
       if map.isCovered(map.range(of: region), by: online) {
         if keeps(.absentLegsAreStaleAtStart) {
           map.setBits(UInt16(offlineMembers.bits), in: region)
+          log.wantsCommit = true
         }
       }
       if online.count > 1 { map.markUnresolved(region) }

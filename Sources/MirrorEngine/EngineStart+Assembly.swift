@@ -48,7 +48,7 @@ extension EngineStart {
       lineage: plan.lineage, members: members, legs: legs,
       nextLabelSequence: plan.nextLabelSequence, words: map.words,
       pageSequences: map.sequences, pageCopies: copies, pagesToRewrite: rewrite,
-      needsGeneration: plan.isDegradedStart, createdSeconds: plan.head.createdSeconds,
+      lost: plan.lost, createdSeconds: plan.head.createdSeconds,
       resyncMinBytesPerSecond: plan.head.resyncMinBytesPerSecond,
       resyncMaxBytesPerSecond: plan.head.resyncMaxBytesPerSecond, seed: seed)
     isResyncPaused = plan.head.isResyncPaused

@@ -38,7 +38,8 @@ public struct EngineStart: Sendable {
   public var spares: [LegStart] = []
   /// Sequence for the next label, above all that are there.
   public var nextLabelSequence: UInt64
-  /// The elected map, one word per region; bits of offline members already set where `intent` is.
+  /// The elected map, one word per region. Where `intent` is, members that the head calls offline are
+  /// stale already; those of `lost` are not, that holds only under the next generation.
   public var words: [UInt16]
   /// Highest sequence per page.
   public var pageSequences: [UInt64]
@@ -49,8 +50,9 @@ public struct EngineStart: Sendable {
   /// Pages of which some copy on a leg that is online from the start calls regions unwritten; empty
   /// if there are none.
   public var unwrittenPages: [Bool] = []
-  /// The online set differs from what the head's table says (a degraded start, a chosen leg).
-  public var needsGeneration: Bool
+  /// Members that the head lists online and that are not in `legs` (a degraded start, a chosen leg): a
+  /// new generation says so before anything is acked.
+  public var lost: LegSet
   /// When the mirror was made, seconds since 1970; copied into every label.
   public var createdSeconds: UInt64
   /// What the clock on the wall says at the start, seconds since 1970; 0: unknown. Labels tell by it
@@ -82,7 +84,7 @@ public struct EngineStart: Sendable {
     setId: Identifier, name: String, layout: Layout, logKind: LogKind, lineage: Lineage,
     members: [Member], legs: [LegStart], nextLabelSequence: UInt64, words: [UInt16],
     pageSequences: [UInt64],
-    pageCopies: [UInt8], pagesToRewrite: [Bool], needsGeneration: Bool, createdSeconds: UInt64,
+    pageCopies: [UInt8], pagesToRewrite: [Bool], lost: LegSet, createdSeconds: UInt64,
     resyncMinBytesPerSecond: UInt64, resyncMaxBytesPerSecond: UInt64, seed: UInt64
   ) {
     self.setId = setId
@@ -97,7 +99,7 @@ public struct EngineStart: Sendable {
     self.pageSequences = pageSequences
     self.pageCopies = pageCopies
     self.pagesToRewrite = pagesToRewrite
-    self.needsGeneration = needsGeneration
+    self.lost = lost
     self.createdSeconds = createdSeconds
     self.resyncMinBytesPerSecond = resyncMinBytesPerSecond
     self.resyncMaxBytesPerSecond = resyncMaxBytesPerSecond

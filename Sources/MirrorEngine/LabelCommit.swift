@@ -18,6 +18,7 @@ import MirrorFormat
 extension Engine {
   mutating func startLabelCommit() {
     guard membership.needsCommit, !membership.isInFlight, !start.isReadOnly else { return }
+    guard log.openingPages.count == 0 else { return }
     guard !labelWaiters.isEmpty || now >= membership.retryAt else { return }
     let joiners = joinersReady
     let targets = online.union(joiners)
@@ -194,7 +195,7 @@ extension Engine {
     while let index = labelWaiters.pop() { ready.push(index) }
   }
 
-  private mutating func failLabelWaiters() {
+  mutating func failLabelWaiters() {
     while let index = labelWaiters.pop() {
       let operation = Int(index)
       operations[operation].error = Errno.eio

@@ -4,6 +4,12 @@
 // does not hold the leg's newest image. A leg that fails a page goes offline; if one that failed
 // has to stay online, the whole batch counts as failed: a bit is durable in the log of *every*
 // online leg or not at all.
+//
+// A degraded start. Who was offline before lacks what the legs have got that are only absent now:
+// that follows from the head's label, which still lists them online, and from no later one. So
+// the pages that say it go out as they were elected, and before the label does. What makes the
+// absent legs stale goes out behind it: it holds only under the new generation (two starts that
+// died before their labels would make each other's legs stale), and follows from that.
 
 import Base
 import MirrorFormat
@@ -15,11 +21,13 @@ extension Engine {
       wakeLogWaiters()
       return
     }
-    // What a degraded start has set stale holds only under its own generation: two such starts
-    // that died before their labels would make each other's legs stale.
-    guard membership.isOpenRecorded else { return }
-    guard !log.waiters.isEmpty || (log.wantsCommit && now >= log.retryAt) else { return }
-    let targets = online.union(joiningLegs)
+    let isOpening = log.openingPages.count > 0
+    guard isOpening || membership.isOpenRecorded else { return }
+    guard
+      !log.waiters.isEmpty || (isOpening && !labelWaiters.isEmpty)
+        || (log.wantsCommit && now >= log.retryAt)
+    else { return }
+    let targets = isOpening ? online : online.union(joiningLegs)
     log.batch.removeAll(keepingCapacity: true)
     log.batchUnits.removeAll(keepingCapacity: true)
     var from = 0
@@ -45,14 +53,19 @@ extension Engine {
   /// at a stop and for a leg that joins, and those that call regions unwritten which are to be
   /// written.
   private func nextPage(from page: Int) -> Int? {
-    isLogged || stop == .committing || log.joinPages.count > 0
+    if log.openingPages.count > 0 { return log.openingPages.first(from: page) }
+    return isLogged || stop == .committing || log.joinPages.count > 0
       ? map.dirtyPages.first(from: page) : map.clearingPages.first(from: page)
   }
 
   private mutating func writePage(_ position: Int, to targets: LegSet) {
     let page = Int(log.batch[position])
     let unit = log.batchUnits[position]
-    map.stage(page: page)
+    if log.openingPages.count > 0 {
+      map.stage(page: page, start.words)
+    } else {
+      map.stage(page: page)
+    }
     log.sequences[page] += 1
     let sequence = log.sequences[page]
     let offset = ScratchUnits.offset(unit)
@@ -106,6 +119,7 @@ extension Engine {
     }
     if isGood {
       countJoined(pages: log.batch)
+      for page in log.batch { log.openingPages.remove(Int(page)) }
       wakeLogWaiters()
     } else {
       // The last good leg takes no log: nothing may be written. The next write tries again.
@@ -113,6 +127,7 @@ extension Engine {
       log.wantsCommit = true
       if stop == .committing { stop = .stopped }
       failLogWaiters()
+      if log.openingPages.count > 0 { failLabelWaiters() }
     }
   }
 

@@ -61,6 +61,8 @@ struct RegionLog: ~Copyable {
   var copies: [UInt8]
   /// Operations parked until bits are durable.
   var waiters: FixedFIFO<Int32>
+  /// Pages that go to the legs, as they were elected, before the label of a degraded start.
+  var openingPages: RegionBits
   /// Pages that the joining legs have not all got yet.
   var joinPages: RegionBits
   /// Every page goes to a joining leg twice, so into both copies: what it held before, with
@@ -81,6 +83,7 @@ struct RegionLog: ~Copyable {
 
   init(sequences: [UInt64], copies: [UInt8], operations: Int) {
     joinPages = RegionBits(regions: sequences.count)
+    openingPages = RegionBits(regions: sequences.count)
     self.sequences = sequences
     self.copies = copies
     waiters = FixedFIFO(capacity: operations, filler: -1)

@@ -295,13 +295,18 @@ struct RegionMap: ~Copyable {
 
   /// Takes the image of `page` that is about to be written.
   mutating func stage(page: Int) {
+    stage(page: page, words)
+    dirtyPages.remove(page)
+  }
+
+  /// Takes another image than what is true, which is still to be written.
+  mutating func stage(page: Int, _ image: [UInt16]) {
     precondition(!pageInFlight[page], "a page is written by one commit at a time")
     for region in regions(ofPage: page) {
-      staged[region] = words[region]
-      possible[region] |= words[region]
+      staged[region] = image[region]
+      possible[region] |= image[region]
     }
     pageInFlight[page] = true
-    dirtyPages.remove(page)
   }
 
   /// The image is durable on every online leg.

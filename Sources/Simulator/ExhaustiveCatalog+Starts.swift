@@ -149,6 +149,29 @@ extension ExhaustiveCatalog {
     ]
   }
 
+  /// Leg 0 is back, but without region 0; while that is written leg 2 fails, and leg 1, which alone
+  /// has it now, is absent at the next start.
+  private static var goodIsAbsent: [ExhaustiveStep] {
+    [
+      .run(.write(0, 1024)), .fail(0), .run(.write(0, 1024)), .pauseCopies(true), .readd(0),
+      .fault(ExhaustiveFault(leg: 2, target: .dataWrite)), .run(.write(0, 1024)), .run(.flush),
+      restart(absent: leg1),
+    ]
+  }
+
+  /// That start dies, too; then the failed leg is brought back before the one that is good.
+  static var dyingStarts: [ExhaustiveScenario] {
+    (0..<6).map { count in
+      Scenario(
+        name: "degraded start without the good leg, dies after \(count) of its writes", legCount: 3,
+        setup: goodIsAbsent + [.completions(count)],
+        steps: [
+          restart(absent: leg1), .readd(2), .run(.read(0, 1024)), restart(), .run(.read(0, 1024)),
+          .pauseCopies(false), .converge,
+        ])
+    }
+  }
+
   // MARK: Log in memory
 
   static var core: [ExhaustiveScenario] {

@@ -275,6 +275,7 @@ final class ExhaustiveExplorer {
     else { return }
     let run = context.start(chosen, state)
     run.settle()
+    if !absent.isEmpty { run.bringBackOffline() }
     run.readEverything(byBlocks: false)
     if isWhole {
       run.bringBackReturning()
@@ -343,6 +344,7 @@ final class ExhaustiveExplorer {
     if context.isTracing { state.trace.append("START  without leg \(leg)") }
     let run = context.start(plan, state)
     run.settle()
+    if ordinal % 4 >= 2 { run.bringBackOffline() }
     run.readEverything(byBlocks: ordinal % 3 == 1)
     guard run.problem == nil, run.mustSucceed else {
       report(run)

@@ -181,6 +181,14 @@ extension ExhaustiveRun {
     settle()
   }
 
+  /// What an administrator brings in: every leg that is there.
+  func bringBackOffline() {
+    for leg in engine.snapshot().legs where leg.state != .online && !leg.isJoining {
+      bringBack(leg.slot)
+    }
+    settle()
+  }
+
   /// Adds a fresh PV full of garbage. As a server does: the PV says what it is before any label
   /// lists it.
   func addLeg(isSpare: Bool = false, replacing old: LegSlot? = nil) throws(CommandError) {

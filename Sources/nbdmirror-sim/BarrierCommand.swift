@@ -8,7 +8,7 @@ enum BarrierCommand {
   /// Hunts every barrier; how many survived.
   static func run() -> Int {
     var survivors = 0
-    print("  seeds   of at most  barrier")
+    print("  seeds   of at most  barrier (exh.: by an exhaustive scenario)")
     for barrier in Barrier.allCases {
       let hunt = Hunt(barrier)
       let found = hunt.run { Trap.note(seed: $0) }
@@ -22,9 +22,11 @@ enum BarrierCommand {
   }
 
   private static func line(_ found: Hunt.Finding?, _ hunt: Hunt) -> String {
-    let seeds = found.map { "\($0.seeds)" } ?? "-"
-    let story = found.map { ": " + String($0.violation.text.prefix(90)) } ?? " SURVIVES"
-    return pad(seeds, 7) + pad("\(hunt.seedsMax)", 13) + "  \(hunt.barrier)" + story
+    let isExhaustive = hunt.exhaustive != nil
+    let seeds = isExhaustive ? "exh." : found.map { "\($0.seeds)" } ?? "-"
+    let story = found.map { ": " + String($0.text.prefix(90)) } ?? " SURVIVES"
+    return pad(seeds, 7) + pad(isExhaustive ? "" : "\(hunt.seedsMax)", 13) + "  \(hunt.barrier)"
+      + story
   }
 
   private static func pad(_ text: String, _ width: Int) -> String {

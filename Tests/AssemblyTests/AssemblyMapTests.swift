@@ -62,14 +62,31 @@ struct AssemblyMapTests {
     #expect(map.pagesToRewrite.isEmpty)
   }
 
-  @Test("on an offline leg intent counts as stale, on lost legs too")
+  @Test("on an offline leg intent counts as stale, on an absent one not before the next label")
   func intentIsStale() throws {
-    let mirror = try TestMirror(legs: 3)
-    let map = try elect(
-      mirror, [0, 1], maps: [0: mirror.map { $0[9] = 0x8000 }, 1: mirror.map { $0[9] = 0x8000 }],
-      degraded: true)
-    #expect(map.words[9] == intent | 4 && map.words[8] == 0)
+    var mirror = try TestMirror(legs: 4)
+    mirror.lose([3], state: .failed, seenBy: 0, to: [0, 1, 2])
+    let own = mirror.map { $0[9] = 0x8000 }
+    let map = try elect(mirror, [0, 1], maps: [0: own, 1: own], degraded: true)
+    #expect(map.words[9] == intent | 8 && map.words[8] == 0)
     #expect(map.pagesToRewrite == [0])
+    #expect(map.explanation.contains("leg 2: 1 regions are stale"))
+    #expect(map.explanation.contains("leg 3: 1 regions are stale"))
+  }
+
+  @Test("who was offline before lacks what a leg has that is only absent")
+  func goodLegIsAbsent() throws {
+    var mirror = try TestMirror(legs: 3)
+    mirror.lose([2], state: .failed, seenBy: 0, to: [0, 1])
+    let own = mirror.map { $0[9] = 0x8000 | 1 }
+    let map = try elect(mirror, [0], maps: [0: own], degraded: true)
+    #expect(map.words[9] == intent | 0b101)
+    #expect(map.pagesToRewrite == [0] && map.regionsWithoutSource == 1)
+    // What leg 1 may hold in flight does not pass for this, should it be back too early.
+    #expect(map.sequences == [5, 5])
+    // Everybody is here: leg 0 is made good, and nothing is known of leg 2.
+    let whole = try elect(mirror, [0, 1], maps: [0: own, 1: own])
+    #expect(whole.words[9] == intent | 0b101 && whole.sequences == [4, 4])
   }
 
   @Test("a page whose newest copy is not valid on any leg is doubted, and only that page")
@@ -186,7 +203,7 @@ struct AssemblyMapTests {
     #expect(unclean.regionsWithIntent == 3000)
     mirror.labels[1].isClean = false
     let degraded = try elect(mirror, [1], maps: maps, degraded: true)
-    #expect(degraded.words.allSatisfy { $0 & 1 == 1 }, "an offline leg is stale everywhere")
+    #expect(degraded.words.allSatisfy { $0 == intent }, "the engine makes the absent leg stale")
     mirror.commit(seenBy: 0, to: [0, 1], isClean: true) { $0[1].isSyncing = true }
     let stopped = try elect(mirror, [0, 1], maps: maps)
     #expect(stopped.words[2] == 2 && stopped.words[3] == 0, "a clean stop kept the stale bits")

@@ -64,8 +64,8 @@ final class EngineDriver {
       pageSequences: Array(repeating: 1, count: layout.pageCount),
       pageCopies: Array(repeating: 0, count: layout.pageCount),
       pagesToRewrite: Array(repeating: false, count: layout.pageCount),
-      needsGeneration: !absent.isEmpty, createdSeconds: 0, resyncMinBytesPerSecond: 0,
-      resyncMaxBytesPerSecond: 0, seed: 42)
+      lost: absent.keys.reduce(into: LegSet.none) { $0.insert(LegSlot($1)) }, createdSeconds: 0,
+      resyncMinBytesPerSecond: 0, resyncMaxBytesPerSecond: 0, seed: 42)
     start.isReadOnly = isReadOnly
     start.unwrittenPages = unwrittenPages
     start.readPolicy = .roundRobin
