@@ -8,6 +8,8 @@
 public enum Barrier: UInt8, CaseIterable, Sendable {
   /// `intent` and the stale bits are durable before data is written.
   case intentBeforeData
+  /// A bit counts as durable only if every leg has it that a label may list.
+  case logOnListedLegs
   /// A bit counts as durable only if the image in flight has it, too.
   case bitsInBothImages
   /// Absent members are stale wherever something is written.

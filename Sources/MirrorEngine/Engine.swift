@@ -5,7 +5,8 @@
 //
 // Invariants (each is asserted where it could break, and checked by the tests' oracle):
 // 1. Every byte written to a leg is written under protection: `intent`, `stale` or `unwritten` for
-//    that region is durable in the log of every online leg before the data is issued.
+//    that region is durable in the log of every leg that is online, or that a label may list, before
+//    the data is issued.
 // 2. Overlapping operations of which one writes never run at the same time (RangeLock).
 // 3. A write, a flush or an unresolved read is acked only when every leg of the durably recorded
 //    membership has it or is durably stale there.
@@ -170,6 +171,7 @@ public struct Engine: ~Copyable {
     // What the legs' labels list until the first commit; with a new generation to come, nobody
     // is acked before that is recorded (`isOpenRecorded`).
     membership.recordedOnline = online
+    membership.mayBeListed = online
     membership.needsGeneration = !start.lost.isEmpty && keeps(.newGeneration)
     membership.needsCommit = !start.isReadOnly
   }

@@ -19,7 +19,8 @@ extension Engine {
   mutating func startLabelCommit() {
     guard membership.needsCommit, !membership.isInFlight, !start.isReadOnly else { return }
     guard log.openingPages.count == 0 else { return }
-    guard !labelWaiters.isEmpty || now >= membership.retryAt else { return }
+    let hasWaiters = !labelWaiters.isEmpty || isLogBehindLabel && !log.waiters.isEmpty
+    guard hasWaiters || now >= membership.retryAt else { return }
     let joiners = joinersReady
     let targets = online.union(joiners)
     guard units.smallFree >= targets.count else { return }
@@ -37,6 +38,7 @@ extension Engine {
     membership.needsCommit = false
     membership.isInFlight = true
     membership.stagedOnline = targets
+    membership.mayBeListed = membership.mayBeListed.union(targets)
     membership.stagedJoining = joiners
     membership.stagedSyncing = .none
     for index in 0..<LegSlot.count where map.staleCounts[index] > 0 {
@@ -151,8 +153,9 @@ extension Engine {
       // Some leg may have it, some not.
       membership.recordedSyncing = membership.recordedSyncing.intersection(membership.stagedSyncing)
       membership.retryAt = now.advanced(byNanoseconds: Nanoseconds.second)
-      if stop == .labelling { stop = .stopped }
+      if stop == .labelling || stop == .committing { stop = .stopped }
       failLabelWaiters()
+      if isLogBehindLabel { failLogWaiters() }
       return
     }
     labelRecorded()
@@ -182,6 +185,7 @@ extension Engine {
       note(MirrorEvent(.generationRecorded, detail: membership.stagedGeneration))
     }
     membership.recordedOnline = staged
+    membership.mayBeListed = staged
     membership.unrecordedOnline = nil
     membership.recordedSyncing = membership.stagedSyncing
     membership.isOpenRecorded = !membership.stagedClean

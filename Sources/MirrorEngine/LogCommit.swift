@@ -5,6 +5,10 @@
 // has to stay online, the whole batch counts as failed: a bit is durable in the log of *every*
 // online leg or not at all.
 //
+// A leg that is gone counts as well as long as a label on some online leg may list it: started
+// alone it would go on without knowing what the others have written since, and they would come back
+// to it as if they had not. So the log waits for the label that excludes it.
+//
 // A degraded start. Who was offline before lacks what the legs have got that are only absent now:
 // that follows from the head's label, which still lists them online, and from no later one. So
 // the pages that say it go out as they were elected, and before the label does. What makes the
@@ -15,6 +19,11 @@ import Base
 import MirrorFormat
 
 extension Engine {
+  /// No batch can be durable before another label is.
+  var isLogBehindLabel: Bool {
+    !online.union(joiningLegs).isSuperset(of: membership.mayBeListed) && keeps(.logOnListedLegs)
+  }
+
   mutating func startLogCommit() {
     guard !log.isInFlight else { return }
     guard nextPage(from: 0) != nil else {
@@ -22,7 +31,7 @@ extension Engine {
       return
     }
     let isOpening = log.openingPages.count > 0
-    guard isOpening || membership.isOpenRecorded else { return }
+    guard isOpening || membership.isOpenRecorded && !isLogBehindLabel else { return }
     guard
       !log.waiters.isEmpty || (isOpening && !labelWaiters.isEmpty)
         || (log.wantsCommit && now >= log.retryAt)
@@ -114,13 +123,16 @@ extension Engine {
       }
     }
     let isGood = log.failed.intersection(online).isEmpty
+    let isCommitted = isGood && (log.openingPages.count > 0 || !isLogBehindLabel)
     for page in log.batch {
-      if isGood { map.commit(page: Int(page)) } else { map.fail(page: Int(page)) }
+      if isCommitted { map.commit(page: Int(page)) } else { map.fail(page: Int(page)) }
     }
-    if isGood {
+    if isCommitted {
       countJoined(pages: log.batch)
       for page in log.batch { log.openingPages.remove(Int(page)) }
       wakeLogWaiters()
+    } else if isGood {
+      log.wantsCommit = true  // Once more, behind the label.
     } else {
       // The last good leg takes no log: nothing may be written. The next write tries again.
       log.retryAt = now.advanced(byNanoseconds: Nanoseconds.second)
@@ -136,7 +148,7 @@ extension Engine {
     while let index = log.waiters.pop() { ready.push(index) }
   }
 
-  private mutating func failLogWaiters() {
+  mutating func failLogWaiters() {
     while let index = log.waiters.pop() {
       let operation = Int(index)
       switch operations[operation].kind {

@@ -13,6 +13,9 @@ import MirrorFormat
 struct Membership {
   var lineage: Lineage
   var recordedOnline: LegSet
+  /// Every leg that the label of some online leg may list online: those of the last one that was
+  /// recorded, and of all that were tried since.
+  var mayBeListed: LegSet
   /// Sequence of the next label, the same on every leg and above all that any leg has.
   var nextSequence: UInt64
   /// Legs that the same label calls syncing: with a log in memory that is all a crash leaves of
@@ -48,6 +51,7 @@ struct Membership {
     self.lineage = lineage
     self.nextSequence = nextSequence
     self.recordedOnline = recordedOnline
+    mayBeListed = recordedOnline
   }
 }
 

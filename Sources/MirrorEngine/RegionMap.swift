@@ -1,7 +1,8 @@
 // The region map: one 16-bit word per region, which legs are stale there and whether a write may
 // be in flight; and what of it is durable.
 //
-// 1. `words` is what is true; `durable` is what the log of every online leg is known to hold.
+// 1. `words` is what is true; `durable` is what is known to be in the log of every leg that is online,
+//    or that a label may still list.
 // 2. A page whose image is in flight may be on disk as it was or as it is in the image (`staged`):
 //    a bit counts as durable only if it is set in both.
 // 3. `pendingWrites` of a region is not 0 while anything may be written there; its `intent` is then

@@ -172,6 +172,28 @@ extension ExhaustiveCatalog {
     }
   }
 
+  /// A leg is offline, no label says so yet, and elsewhere than before is written.
+  static var unlisted: [ExhaustiveScenario] {
+    [
+      Scenario(
+        name: "a leg is failed, a write at once",
+        steps: [.unsettled(.fail(1)), .run(.write(0, 1024)), .run(.flush)]),
+      Scenario(
+        name: "a leg is failed, writes at once", setup: [.run(.write(0, 512))],
+        steps: [.unsettled(.fail(0)), .run([.write(0, 1024), .write(r1, 512)])]),
+      Scenario(
+        name: "a leg is failed while the log is written", legCount: 3,
+        steps: [.begin(.write(0, 1024)), .fail(2), .run(.flush)]),
+      Scenario(
+        name: "a leg that is brought in fails its label, a write", legCount: 3,
+        setup: [.run(.write(0, 512)), .fail(2), .run(.write(0, 512))],
+        steps: [
+          .fault(ExhaustiveFault(leg: 2, target: .label, remains: .all)), .unsettled(.readd(2)),
+          .run(.write(r1, 512)), .run(.flush),
+        ]),
+    ]
+  }
+
   // MARK: Log in memory
 
   static var core: [ExhaustiveScenario] {

@@ -12,8 +12,8 @@ enum ExhaustiveCatalog {
 
   static var all: [ExhaustiveScenario] {
     healthy + blocks + zeroes + stops + degraded + failing + returning + membership + meetings
-      + unresolved + starts + dyingStarts + core + replacing + spares + scrubs + unwritten
-      + repairs
+      + unresolved + starts + dyingStarts
+      + unlisted + core + replacing + spares + scrubs + unwritten + repairs
   }
 
   // MARK: Healthy

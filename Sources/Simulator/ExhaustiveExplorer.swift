@@ -318,15 +318,14 @@ final class ExhaustiveExplorer {
     refusal.reason == .noCandidates
   }
 
-  /// Whether such a start was not tried yet. Of a leg that is left out only labels and map count:
-  /// what else it holds is for its stale bits to tell.
+  /// Whether such a start was not tried yet.
   private func isNew(_ state: ExhaustiveState, without absent: LegSet, salt: UInt64) -> Bool {
     guard only == nil else { return true }
     var hash = ExhaustiveLeg.mix(state.oracle.hash &+ salt)
     for index in 0..<LegSlot.count {
       guard let leg = state.legs[index] else { continue }
       let isAbsent = absent.contains(LegSlot(index))
-      let own = isAbsent ? leg.metaHash(state.pages) : leg.hash(state.pages, losingPower: false)
+      let own = leg.hash(state.pages, losingPower: false)
       hash ^= ExhaustiveLeg.mix(own &+ UInt64(index) &+ (isAbsent ? 100 : 0))
     }
     return visited.insert(hash).inserted
@@ -350,7 +349,8 @@ final class ExhaustiveExplorer {
       report(run)
       return
     }
-    for probe in context.scenario.probes {
+    // Who writes marks the absent leg stale there; nothing else may hide what that leg has.
+    for probe in context.scenario.probes where ordinal % 5 < 3 {
       run.submit(probe)
       run.settle()
       run.finish()

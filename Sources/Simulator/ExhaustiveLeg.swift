@@ -241,15 +241,6 @@ struct ExhaustiveLeg {
     return hash
   }
 
-  /// The part of it that labels and map are.
-  func metaHash(_ pages: ExhaustivePages) -> UInt64 {
-    var hash = legId.low
-    for unit in 0..<ExhaustiveLeg.metaUnits where image[unit] != 0 {
-      hash ^= ExhaustiveLeg.unitHash(image[unit], unit: unit, pages)
-    }
-    return hash
-  }
-
   static func unitHash(_ value: UInt64, unit: Int, _ pages: ExhaustivePages) -> UInt64 {
     let content = unit < metaUnits ? pages.hashes[Int(value)] : value
     return content == 0 ? 0 : mix(content &+ UInt64(unit) &* 0x9e37_79b9_7f4a_7c15)

@@ -50,6 +50,7 @@ final class SimulatedLeg {
   /// Region words by what is stable; valid unless the map has changed since.
   private var stableWords: [UInt16] = []
   private var isStableKnown = false
+  private var stableListed = LegSet.none
 
   init(legId: Identifier, layout: Layout, fill: UInt8 = 0, removed: Barrier?) {
     self.legId = legId
@@ -364,7 +365,19 @@ final class SimulatedLeg {
     return stableWords[region]
   }
 
+  /// The legs that the newest label on the disk lists online; none without a label.
+  func listedOnDisk(setId: Identifier) -> LegSet {
+    if !isStableKnown { decodeStable(setId) }
+    return stableListed
+  }
+
   private func decodeStable(_ setId: Identifier) {
+    stableListed = .none
+    if case .success(let elected) = label() {
+      for (index, member) in elected.label.members.enumerated() where member.state == .online {
+        stableListed.insert(LegSlot(index))
+      }
+    }
     if stableWords.isEmpty { stableWords = Array(repeating: 0, count: layout.regionCount) }
     for page in 0..<layout.pageCount {
       let first = sequenceOnDisk(page: page, copy: 0, setId: setId)

@@ -9,7 +9,8 @@ extension World {
   // MARK: After every step
 
   /// Every byte written to a leg is written under protection: its region has `intent`, or is
-  /// stale on that leg, on the disk of every online leg.
+  /// stale on that leg, on the disk of every online leg, and of every other one that its label lists:
+  /// started alone that one would not know.
   mutating func checkProtection(_ io: LegIO) {
     guard scenario.logKind == .disk, io.offset >= layout.dataOffset else { return }
     switch io.kind {
@@ -21,6 +22,9 @@ extension World {
     // Nobody reads what stands in an unwritten region: it is zeroed without an intent.
     let wanted = RegionWord.intent | RegionWord.unwritten | UInt16(LegSet(io.leg).bits)
     var rest = engine.onlineLegs
+    if !scenario.has(.rot), let written = legs[io.leg.index] {
+      rest = rest.union(written.listedOnDisk(setId: setId))
+    }
     while let slot = rest.popFirst() {
       guard let leg = legs[slot.index] else { continue }
       for region in first...last where leg.wordOnDisk(region, setId: setId) & wanted == 0 {

@@ -248,7 +248,7 @@ extension World {
     switch plan(absent: hidden, isDegraded: isUnlabelled || !hidden.isEmpty) {
     case .success(let plan): return plan
     case .failure(let refusal):
-      if dropStrays() || dropRefused(refusal) { return planOfAll() }
+      if dropRefused(refusal) || dropStrays() { return planOfAll() }
       fail(
         "the mirror does not assemble: \(refusal)\n  "
           + refusal.explanation.joined(separator: "\n  "))
@@ -268,12 +268,14 @@ extension World {
     return found
   }
 
-  /// Leaves out a PV that assembly says is no member, if it never was online: the server died while
-  /// it was brought in. False if it was, or if something else is wrong.
+  /// Leaves out the PV that assembly says is no member, if it never was online (the server died while
+  /// it was brought in) or the engine did not count it either; not the other strays, for a label may
+  /// list one of them. False if it was a member, or if something else is wrong.
   private mutating func dropRefused(_ refusal: AssemblyRefusal) -> Bool {
     guard case .notMember(let path, _) = refusal.reason, path.hasPrefix("leg"),
-      let slot = Int(path.dropFirst(3)), legs[slot] != nil, !everOnline.contains(LegSlot(slot)),
-      !spares.contains(LegSlot(slot))
+      let slot = Int(path.dropFirst(3)), legs[slot] != nil,
+      !members.contains(LegSlot(slot))
+        || !everOnline.contains(LegSlot(slot)) && !spares.contains(LegSlot(slot))
     else { return false }
     legs[slot] = nil
     return true
