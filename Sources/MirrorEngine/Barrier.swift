@@ -62,6 +62,8 @@ public enum Barrier: UInt8, CaseIterable, Sendable {
   case absentLegsAreStaleAtStart
   /// A page of which no leg has two valid copies is doubted.
   case doubtUncertainPages
+  /// A region is resolved when every leg has the copy that a label may list.
+  case resolvedOnListedLegs
   /// What an unresolved read returns is written to the other legs first.
   case unresolvedWriteBack
   /// That write-back is durable.

@@ -444,9 +444,14 @@ extension Engine {
       guard isGood, !done.isVoid else { continue }
       map.clearStale(done.targets.intersection(flushed), in: done.region)
       scrubRegionCopied(done.region)
-      if done.wasUnresolved {
+      guard done.wasUnresolved else { continue }
+      copier.unflushed.remove(done.region)
+      if online.isSuperset(of: membership.mayBeListed) || !keeps(.resolvedOnListedLegs) {
         map.resolve(done.region)
-        copier.unflushed.remove(done.region)
+      } else if stop == .running {
+        // Who failed meanwhile would be asked by a start on it alone, for no label says that it is
+        // out: what clients read here still has to wait for that label.
+        copier.giveUp(done.region, now: now)
       }
     }
     copier.flushing.removeAll(keepingCapacity: true)

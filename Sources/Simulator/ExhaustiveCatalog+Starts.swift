@@ -86,6 +86,13 @@ extension ExhaustiveCatalog {
 
   private static var unresolvedBesides: [ExhaustiveScenario] {
     [
+      Scenario(
+        name: "unresolved: a leg fails the copy, reads",
+        setup: [.pauseCopies(true)] + interrupted(landed: leg1),
+        steps: [
+          .fault(ExhaustiveFault(leg: 1, target: .dataWrite)), .unsettled(.pauseCopies(false)),
+          .untilWriting, .run(.read(512, 512)), .run(.read(0, 2048)),
+        ]),
       Scenario(name: "unresolved: stop", setup: interrupted(landed: leg1), steps: [.stop]),
       Scenario(
         name: "unresolved: three legs", legCount: 3, setup: interrupted(landed: leg1),

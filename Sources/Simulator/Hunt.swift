@@ -33,6 +33,7 @@ public struct Hunt: Sendable {
       switch barrier {
       case .pagesBeforeGeneration:
         "degraded start without the good leg, dies after 1 of its writes"
+      case .resolvedOnListedLegs: "unresolved: a leg fails the copy, reads"
       default: nil
       }
     self.seedsMax = seedsMax

@@ -112,4 +112,21 @@ struct ListedLegTests {
     driver.runToRest()
     #expect(driver.replies[write] == 0)
   }
+
+  @Test("a region is not resolved while a leg is listed that failed its copy")
+  func unresolved() throws {
+    let driver = try EngineDriver(words: [RegionWord.intent, 0, 0, 0, 0, 0, 0, 0])
+    driver.completeAll(where: driver.isLabel)
+    let isCopy = { (io: LegIO) in driver.isData(io) && io.kind == .write && io.leg.index == 1 }
+    while driver.count(isCopy) == 0, driver.complete(where: { $0.kind == .read }) {}
+    #expect(driver.complete(error: 5, where: isCopy))
+    // The copy ends with its flush; that leg 1 is out no label says yet.
+    driver.completeAll { $0.kind == .flush }
+    #expect(driver.count(driver.isLabel) == 1 && driver.leg(1)?.state == .failed)
+    let read = driver.submit(.read, 0, 512)
+    driver.completeAll { !driver.isLabel($0) && !driver.isLog($0) }
+    #expect(driver.replies[read] == nil)
+    driver.runToRest()
+    #expect(driver.replies[read] == 0)
+  }
 }
