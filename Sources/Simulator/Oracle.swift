@@ -148,6 +148,12 @@ struct Oracle {
     return nil
   }
 
+  /// Whether a read that begins now may return what the leg holds; nothing is learned by it.
+  func mayHold(_ leg: SimulatedLeg, cell: Int) -> Bool {
+    guard let id = leg.id(cell: cell, grain: grain) else { return false }
+    return cells.mayRead(cell, id: id, now: clock + 1)
+  }
+
   // MARK: Crashes
 
   /// The server died: what was not answered has happened by now or never will.

@@ -126,6 +126,20 @@ struct OracleCells {
     return true
   }
 
+  /// Whether a read from `now` to `now` may return `id`.
+  func mayRead(_ cell: Int, id: UInt32, now: UInt64) -> Bool {
+    var index = heads[cell]
+    let isAlone = pool[Int(index)].next < 0
+    while index >= 0 {
+      let value = pool[Int(index)]
+      if value.id == id, value.isLive, isAlone || isLegal(cell, Int(index), start: now, now: now) {
+        return true
+      }
+      index = value.next
+    }
+    return false
+  }
+
   private func isLegal(_ cell: Int, _ match: Int, start: UInt64, now: UInt64) -> Bool {
     let known = min(pool[match].knownAtLatest, now)
     let seen = max(pool[match].seen, start)

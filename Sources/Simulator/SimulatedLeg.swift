@@ -97,6 +97,18 @@ final class SimulatedLeg {
     (isOld ? stable : image).copy(at: place, to: scratch, at: offset, count: count)
   }
 
+  /// The write that a cell of the data holds; nil if it is no whole one.
+  func id(cell: Int, grain: Int) -> UInt32? {
+    Pattern.id(image, at: dataPlace + cell * grain, cell: cell, grain: grain)
+  }
+
+  /// Whether both legs' data read the same in a region.
+  func isEqual(_ other: SimulatedLeg, region: Int) -> Bool {
+    let begin = UInt64(region) * layout.regionBytes
+    let count = min(layout.regionBytes, layout.sizeBytes - begin)
+    return image.isEqual(other.image, at: dataPlace + Int(begin), count: Int(count))
+  }
+
   /// Whether both legs' data read the same, all but `isIgnored` regions; the first difference.
   func firstDifference(_ other: SimulatedLeg, isIgnored: (Int) -> Bool) -> Int? {
     let region = Int(layout.regionBytes)

@@ -171,6 +171,7 @@ extension World {
   /// Everything the server had in memory is gone; it is started again.
   mutating func restart() {
     guard violation == nil else { return }
+    probeStarts()
     rotSomething()
     let gone = goneLegs
     var absent = gone
