@@ -188,7 +188,12 @@ extension Engine {
     membership.mayBeListed = staged
     membership.unrecordedOnline = nil
     membership.recordedSyncing = membership.stagedSyncing
-    membership.isOpenRecorded = !membership.stagedClean
+    // Who did not take the first label that is not clean still says "clean": started alone it would
+    // trust the map of the last stop. Nothing is written before the label that excludes it.
+    let isOnAll = online.isSuperset(of: staged.subtracting(membership.stagedJoining))
+    membership.isOpenRecorded =
+      !membership.stagedClean
+      && (membership.isOpenRecorded || isOnAll || !keeps(.logOnListedLegs))
     membership.isCleanRecorded = membership.stagedClean
     var joined = membership.stagedJoining.intersection(membership.written)
     // A joiner was called syncing whether it lacked something or not: the next label knows.

@@ -21,7 +21,8 @@ struct Membership {
   /// Legs that the same label calls syncing: with a log in memory that is all a crash leaves of
   /// what they lack.
   var recordedSyncing = LegSet.none
-  /// The label that says the mirror is open (not clean) is durable; no data is written before.
+  /// The label that says the mirror is open (not clean) is durable on every leg that it lists; no data
+  /// is written before.
   var isOpenRecorded = false
   /// What the current generation lists, if no commit of it has succeeded yet.
   var unrecordedOnline: LegSet?

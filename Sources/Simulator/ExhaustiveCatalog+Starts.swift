@@ -192,6 +192,11 @@ extension ExhaustiveCatalog {
         name: "a leg is failed while the log is written", legCount: 3,
         steps: [.begin(.write(0, 1024)), .fail(2), .run(.flush)]),
       Scenario(
+        name: "a leg fails the opening label, a write", setup: [.run(.write(0, 512)), .stop],
+        steps: [
+          .fault(ExhaustiveFault(leg: 1, target: .label)), restart(), .run(.write(r1, 512)),
+        ]),
+      Scenario(
         name: "a leg that is brought in fails its label, a write", legCount: 3,
         setup: [.run(.write(0, 512)), .fail(2), .run(.write(0, 512))],
         steps: [

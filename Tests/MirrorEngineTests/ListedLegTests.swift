@@ -129,4 +129,24 @@ struct ListedLegTests {
     driver.runToRest()
     #expect(driver.replies[read] == 0)
   }
+
+  @Test(
+    "a leg that does not take the opening label still says clean: the one that excludes it comes first",
+    arguments: [LogKind.disk, .core])
+  func opening(logKind: LogKind) throws {
+    let driver = try EngineDriver(logKind: logKind)
+    let write = driver.submit(.write, 0, 512)
+    driver.complete { driver.isLabel($0) && $0.leg.index == 0 }
+    driver.complete(error: 5) { driver.isLabel($0) && $0.leg.index == 1 }
+    driver.completeAll { !driver.isLabel($0) }
+    #expect(driver.count(driver.isData) == 0 && driver.replies[write] == nil)
+    // The second copy of the first label, then the first copy of the next one.
+    driver.complete(where: driver.isLabel)
+    #expect(driver.count(driver.isData) == 0)
+    driver.complete(where: driver.isLabel)
+    driver.completeAll(where: driver.isLog)
+    #expect(driver.count(driver.isData) == 1)
+    driver.runToRest()
+    #expect(driver.replies[write] == 0)
+  }
 }
