@@ -48,6 +48,10 @@ extension Interop {
         defer { follower.end() }
         try await libnbd(
           mirror.uri, "h = connect()\nh.pwrite(b'e' * MiB, 0)\nh.flush()\nh.shutdown()")
+        // The server sees the end of a client some time after the client does.
+        try await eventually("the client's end is told", within: 30, every: 0.05) {
+          try await mirror.admin(["events"]).output.contains("client-gone")
+        }
         try await mirror.arm("1 error --op read --range 0-4K --count 1 --name bad")
         try await libnbd(mirror.uri, "h = connect()\nh.pread(4096, 0)\nh.shutdown()")
         try await mirror.arm("1 corrupt --op write --range 8192-8704 --count 1 --name rot")
