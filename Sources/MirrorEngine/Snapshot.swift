@@ -83,7 +83,30 @@ public struct MirrorSnapshot: Sendable {
   public var isFlushLatched: Bool
 }
 
+/// What may change at any input, and who looks at the engine after each wants to know.
+public struct EngineGlance: Sendable {
+  /// As `Engine.onlineLegs`.
+  public var online: LegSet
+  /// As `Engine.memberLegs`.
+  public var members: LegSet
+  /// As `Engine.spareLegs`.
+  public var spares: LegSet
+  /// As `Engine.isFlushLatched`.
+  public var isFlushLatched: Bool
+  /// As `Engine.isOpen`.
+  public var isOpen: Bool
+  /// As `Engine.isLabelSettled`.
+  public var isLabelSettled: Bool
+}
+
 extension Engine {
+  /// All of it at once: each call from another module costs a copy of the engine's fields.
+  public func glance() -> EngineGlance {
+    EngineGlance(
+      online: online, members: memberLegs, spares: spareLegs, isFlushLatched: isFlushLatched,
+      isOpen: isOpen, isLabelSettled: isLabelSettled)
+  }
+
   /// Legs that get every write now.
   public var onlineLegs: LegSet { online }
 

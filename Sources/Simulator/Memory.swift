@@ -2,7 +2,7 @@
 
 import MirrorEngine
 
-/// A fixed number of bytes, zero at first. Every access is checked.
+/// A fixed number of bytes. Every access is checked.
 ///
 /// One world uses it from one thread; what copies into or out of the engine's scratch memory does so
 /// while an effect lends that part of it.
@@ -11,10 +11,15 @@ final class Memory {
   private let base: UnsafeMutableRawPointer
   let count: Int
 
-  init(count: Int) {
+  convenience init(count: Int) {
+    self.init(unfilled: count)
+    fill(0, at: 0, count: count)
+  }
+
+  /// Holds anything until it is written, for who reads back what it wrote only.
+  init(unfilled count: Int) {
     self.count = count
     unsafe base = UnsafeMutableRawPointer.allocate(byteCount: max(count, 8), alignment: 64)
-    fill(0, at: 0, count: count)
   }
 
   deinit { unsafe base.deallocate() }
@@ -107,13 +112,20 @@ final class Memory {
     check(offset, count)
     other.check(offset, count)
     precondition(count & 7 == 0, "whole words")
-    var differences: UInt64 = 0
-    for position in stride(from: offset, to: offset + count, by: 8) {
-      differences |=
-        unsafe base.loadUnaligned(fromByteOffset: position, as: UInt64.self)
-        ^ other.base.loadUnaligned(fromByteOffset: position, as: UInt64.self)
+    // A page at a time: what differs mostly does so at once.
+    var begin = offset
+    while begin < offset + count {
+      let end = min(begin + 4096, offset + count)
+      var differences: UInt64 = 0
+      for position in stride(from: begin, to: end, by: 8) {
+        differences |=
+          unsafe base.loadUnaligned(fromByteOffset: position, as: UInt64.self)
+          ^ other.base.loadUnaligned(fromByteOffset: position, as: UInt64.self)
+      }
+      if differences != 0 { return false }
+      begin = end
     }
-    return differences == 0
+    return true
   }
 
   func withBytes<Result>(at offset: Int, count: Int, _ body: (RawSpan) -> Result) -> Result {

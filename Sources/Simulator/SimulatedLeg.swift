@@ -41,7 +41,7 @@ final class SimulatedLeg {
   private let stable: Memory
   private(set) var cache: [CachedWrite] = []
   /// Bytes of the cached writes, oldest first.
-  private let arena = Memory(count: SimulatedLeg.arenaBytes)
+  private let arena = Memory(unfilled: SimulatedLeg.arenaBytes)
   private var arenaUsed = 0
   /// Places whose visible bytes will never be on the disk.
   private(set) var lost: [Range<Int>] = []
@@ -49,8 +49,10 @@ final class SimulatedLeg {
   private let dataPlace: Int
   /// Region words by what is stable; valid unless the map has changed since.
   private var stableWords: [UInt16] = []
-  private var isStableKnown = false
+  private var areWordsKnown = false
+  /// The legs that the stable label lists; valid unless a label has changed since.
   private var stableListed = LegSet.none
+  private var isListKnown = false
 
   init(legId: Identifier, layout: Layout, fill: UInt8 = 0, removed: Barrier?) {
     self.legId = legId
@@ -69,6 +71,9 @@ final class SimulatedLeg {
   /// Bytes of labels and map: where the data begin in the images.
   var metadataBytes: Int { dataPlace }
 
+  /// Where the map begins in the images.
+  private var mapStart: Int { 2 * SimulatedLeg.labelBytes }
+
   /// Place in the images of a range of the PV; -1 where there is no memory.
   func place(offset: UInt64, count: UInt64) -> Int {
     if offset >= layout.dataOffset {
@@ -76,7 +81,7 @@ final class SimulatedLeg {
       return dataPlace + Int(offset - layout.dataOffset)
     }
     if offset >= layout.mapOffset, offset + count <= layout.mapEnd {
-      return 2 * SimulatedLeg.labelBytes + Int(offset - layout.mapOffset)
+      return mapStart + Int(offset - layout.mapOffset)
     }
     let page = UInt64(SimulatedLeg.labelBytes)
     let label0 = Layout.labelOffset(copy: 0)
@@ -173,7 +178,12 @@ final class SimulatedLeg {
 
   private func persist(_ memory: Memory, at source: Int, to place: Int, count: Int) {
     stable.copy(from: memory, at: source, to: place, count: count)
-    if place < dataPlace { isStableKnown = false }
+    if place < dataPlace { forgetStable(place..<place + count) }
+  }
+
+  private func forgetStable(_ places: Range<Int>) {
+    if places.lowerBound < mapStart { isListKnown = false }
+    if places.upperBound > mapStart { areWordsKnown = false }
   }
 
   private func persist(_ write: CachedWrite, from first: Int = 0, count: Int) {
@@ -181,7 +191,7 @@ final class SimulatedLeg {
       persist(arena, at: write.bytesAt + first, to: write.place + first, count: count)
     } else {
       stable.fill(0, at: write.place + first, count: count)
-      if write.place < dataPlace { isStableKnown = false }
+      if write.place < dataPlace { forgetStable(write.range) }
     }
   }
 
@@ -320,15 +330,17 @@ final class SimulatedLeg {
     for memory in [image, stable] {
       memory.fill(word: Pattern.poison, at: sector, count: SimulatedLeg.sectorBytes)
     }
-    if sector < dataPlace { isStableKnown = false }
+    if sector < dataPlace { forgetStable(sector..<sector + SimulatedLeg.sectorBytes) }
   }
 
   // MARK: Metadata
 
   /// The elected label, by what reads see.
-  func label() -> Result<ElectedLabel, FormatError> {
-    let first = label(copy: 0)
-    let second = label(copy: 1)
+  func label() -> Result<ElectedLabel, FormatError> { elect(image) }
+
+  private func elect(_ memory: Memory) -> Result<ElectedLabel, FormatError> {
+    let first = label(copy: 0, memory)
+    let second = label(copy: 1, memory)
     if electsOldest, case .success(let one) = first, case .success(let other) = second {
       let isFirst = one.sequence < other.sequence
       return .success(
@@ -339,8 +351,10 @@ final class SimulatedLeg {
   }
 
   /// One copy of the label, by what reads see.
-  func label(copy: Int) -> Result<Label, FormatError> {
-    image.withBytes(at: copy * SimulatedLeg.labelBytes, count: SimulatedLeg.labelBytes) { span in
+  func label(copy: Int) -> Result<Label, FormatError> { label(copy: copy, image) }
+
+  private func label(copy: Int, _ memory: Memory) -> Result<Label, FormatError> {
+    memory.withBytes(at: copy * SimulatedLeg.labelBytes, count: SimulatedLeg.labelBytes) { span in
       do throws(FormatError) { return .success(try Label.decode(span)) } catch {
         return .failure(error)
       }
@@ -361,7 +375,7 @@ final class SimulatedLeg {
   }
 
   private func mapPlace(page: Int, copy: Int) -> Int {
-    2 * SimulatedLeg.labelBytes + Int(layout.pageOffset(page: page, copy: copy) - layout.mapOffset)
+    mapStart + Int(layout.pageOffset(page: page, copy: copy) - layout.mapOffset)
   }
 
   /// Sequence of a copy of a page, by what is on the disk; nil if it is not valid.
@@ -373,23 +387,24 @@ final class SimulatedLeg {
 
   /// The word of a region that would survive a power loss now.
   func wordOnDisk(_ region: Int, setId: Identifier) -> UInt16 {
-    if !isStableKnown { decodeStable(setId) }
+    if !areWordsKnown { decodeWords(setId) }
     return stableWords[region]
   }
 
   /// The legs that the newest label on the disk lists online; none without a label.
-  func listedOnDisk(setId: Identifier) -> LegSet {
-    if !isStableKnown { decodeStable(setId) }
-    return stableListed
-  }
-
-  private func decodeStable(_ setId: Identifier) {
+  func listedOnDisk() -> LegSet {
+    if isListKnown { return stableListed }
     stableListed = .none
-    if case .success(let elected) = label() {
+    if case .success(let elected) = elect(stable) {
       for (index, member) in elected.label.members.enumerated() where member.state == .online {
         stableListed.insert(LegSlot(index))
       }
     }
+    isListKnown = true
+    return stableListed
+  }
+
+  private func decodeWords(_ setId: Identifier) {
     if stableWords.isEmpty { stableWords = Array(repeating: 0, count: layout.regionCount) }
     for page in 0..<layout.pageCount {
       let first = sequenceOnDisk(page: page, copy: 0, setId: setId)
@@ -406,7 +421,7 @@ final class SimulatedLeg {
           span, into: &stableWords, firstWord: page * Layout.wordsPerPage)
       }
     }
-    isStableKnown = true
+    areWordsKnown = true
   }
 
   /// Overwrites labels and map, as bringing a PV in as a new leg does.

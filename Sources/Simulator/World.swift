@@ -246,21 +246,22 @@ public struct World: ~Copyable {
   /// Looks at what the engine thinks of its legs.
   mutating func look() {
     let before = online
-    online = engine.onlineLegs
+    let seen = engine.glance()
+    online = seen.online
     if online != before {
       planCrash(1, in: 4)
       releaseGivenUp(before.subtracting(online))
     }
     everOnline = everOnline.union(online)
-    members = engine.memberLegs
-    spares = engine.spareLegs
-    let isLatched = engine.isFlushLatched
+    members = seen.members
+    spares = seen.spares
+    let isLatched = seen.isFlushLatched
     if isLatched, !wasFlushLatched {
       oracle.flushFailed()
       hasLostData = true
     }
     wasFlushLatched = isLatched
-    if engine.isOpen {
+    if seen.isOpen {
       if otherSide != nil { hasRecordedOwn = true }
       chosenLeg = nil
     }
@@ -276,7 +277,7 @@ public struct World: ~Copyable {
       lostCache.insert(slot)
     }
     // They are excluded, or listed as what they are: nobody believes what they lost.
-    if engine.isLabelSettled { lostCache = .none }
+    if seen.isLabelSettled { lostCache = .none }
   }
 
   // MARK: Notes

@@ -23,7 +23,7 @@ extension World {
     let wanted = RegionWord.intent | RegionWord.unwritten | UInt16(LegSet(io.leg).bits)
     var rest = engine.onlineLegs
     if !scenario.has(.rot), let written = legs[io.leg.index] {
-      rest = rest.union(written.listedOnDisk(setId: setId))
+      rest = rest.union(written.listedOnDisk())
     }
     while let slot = rest.popFirst() {
       guard let leg = legs[slot.index] else { continue }

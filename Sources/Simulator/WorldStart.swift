@@ -192,10 +192,14 @@ extension World {
   /// A plan without `absent`, if an administrator may risk it: the newest generation is there.
   func chooseLegs(absent: LegSet) -> AssemblyPlan? {
     let hidden = otherSide?.legs ?? .none
-    guard case .success(let all) = plan(absent: hidden, isDegraded: true),
-      case .success(let plan) = plan(absent: absent.union(hidden), isDegraded: true),
-      plan.lineage.current == all.lineage.current
-    else { return nil }
+    guard case .success(let all) = plan(absent: hidden, isDegraded: true) else { return nil }
+    var plan = all
+    if !hidden.isSuperset(of: absent) {
+      guard case .success(let some) = self.plan(absent: absent.union(hidden), isDegraded: true),
+        some.lineage.current == all.lineage.current
+      else { return nil }
+      plan = some
+    }
     // With `--log core` an absent leg is stale everywhere when it is back: who starts without the
     // only complete leg gives its data up.
     guard
