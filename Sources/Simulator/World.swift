@@ -96,6 +96,11 @@ public struct World: ~Copyable {
   var chosenLeg: String?
   /// The legs among which another one is chosen if that one is behind by then.
   var chosenSide = LegSet.none
+  /// Legs of the side that was not chosen that were not there when a label recorded the choice: it does
+  /// not name their history, and whoever starts with them chooses again.
+  var unheard = LegSet.none
+  /// The legs that the last start found, whatever their role.
+  var found = LegSet.none
   /// While there is another side: this side's own generation is durable.
   var hasRecordedOwn = false
   /// Copies of labels (by slot) and pages (by slot and page) that are known to be the newest; -1:
@@ -263,6 +268,8 @@ public struct World: ~Copyable {
     wasFlushLatched = isLatched
     if seen.isOpen {
       if otherSide != nil { hasRecordedOwn = true }
+      if chosenLeg != nil { unheard = rejectedLegs() }
+      unheard = unheard.subtracting(found)
       chosenLeg = nil
     }
     if isLatched {
@@ -278,6 +285,15 @@ public struct World: ~Copyable {
     }
     // They are excluded, or listed as what they are: nobody believes what they lost.
     if seen.isLabelSettled { lostCache = .none }
+  }
+
+  /// The legs with a label that are not of the chosen side.
+  private func rejectedLegs() -> LegSet {
+    var set = LegSet.none
+    for slot in 0..<LegSlot.count where !chosenSide.contains(LegSlot(slot)) {
+      if let leg = legs[slot], case .success = leg.label() { set.insert(LegSlot(slot)) }
+    }
+    return set
   }
 
   // MARK: Notes

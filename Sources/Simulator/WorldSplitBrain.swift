@@ -20,7 +20,8 @@ struct OtherSide {
 extension World {
   /// The server dies, and the legs are parted if two administrators could start a part each.
   mutating func partLegs() {
-    guard otherSide == nil, chosenLeg == nil, scenario.logKind == .disk, !isCalm else { return }
+    guard otherSide == nil, chosenLeg == nil, unheard.isEmpty, scenario.logKind == .disk, !isCalm
+    else { return }
     die(losingPower: random.chance(1, in: 2) ? LegSet(bits: 0xff) : .none)
     let mine = LegSet(bits: UInt8(truncatingIfNeeded: random.next()))
     let theirs = LegSet(bits: ~mine.bits)

@@ -94,8 +94,9 @@ extension World {
       }
     }
     let plain = World.plan(legs, absent: absent, AssemblyOptions(isDegradedAllowed: isDegraded))
-    // A start without the chosen leg may have died when its label was written, and unknown to it.
-    if case .failure = plain, chosenLeg != nil,
+    // A start without the chosen leg may have died when its label was written, and unknown to it; or
+    // a label has recorded the choice, and not what a leg has that was not there.
+    if case .failure = plain, chosenLeg != nil || !unheard.subtracting(absent).isEmpty,
       let plan = planChoosing(chosenSide.subtracting(absent), absent: absent)
     {
       return .success(plan)
@@ -302,6 +303,8 @@ extension World {
     }
     let start = World.start(plan, legs, scenario, seed: random.next(), removed: removed)
     note(.start, "start", name: plan.lineage.current.counter, value: Int64(plan.online.bits))
+    found = .none
+    for case let leg? in plan.legs { found.insert(leg.slot) }
     for index in 0..<LegSlot.count where plan.members[index].state != .vacant {
       var stale = 0
       for word in start.words where word & (1 << UInt16(index)) != 0 { stale += 1 }

@@ -36,6 +36,25 @@ struct SimulationTests {
     #expect(violation == nil, told)
   }
 
+  /// Seeds that were found with some features put in or left out.
+  static let keptMixes: [(seed: UInt64, reduction: Reduction)] = [
+    (
+      980_005_004_824,
+      Reduction(
+        with: [.losses, .crashes, .degradedStarts, .commands, .splitBrains],
+        without: [.hangs, .slowness, .liar], operationsMax: 75)
+    )
+  ]
+
+  @Test("keeps its promises with every seed and mix that once broke one", arguments: keptMixes)
+  func keptSeedsOfMixes(seed: UInt64, reduction: Reduction) {
+    var world = World(scenario: Scenario(seed: seed, reduction: reduction))
+    world.run()
+    let told = report(world)
+    let violation = world.violation
+    #expect(violation == nil, told)
+  }
+
   /// A sample; `nbdmirror-sim --minutes N` is the campaign.
   @Test("keeps its promises with fresh seeds")
   func freshSeeds() {
