@@ -54,14 +54,20 @@ struct ListedLegTests {
     #expect(driver.replies[second] == 0)
   }
 
-  @Test("a stop whose last pages wait for a label that fails ends, not clean")
-  func stop() throws {
+  /// A stop that has flushed what was written and writes its last pages.
+  private func atLastPages() throws -> EngineDriver {
     let driver = try EngineDriver.opened()
     _ = driver.submit(.write, 0, 512)
     driver.runToRest()
     driver.engine.beginStop(now: driver.now)
     driver.drain()
     driver.completeAll { $0.kind == .flush }
+    return driver
+  }
+
+  @Test("a stop whose last pages wait for a label that fails ends, not clean")
+  func stop() throws {
+    let driver = try atLastPages()
     #expect(driver.count(driver.isLog) == 2)
     driver.complete(error: 5) { driver.isLog($0) && $0.leg.index == 1 }
     driver.complete(where: driver.isLog)
@@ -72,12 +78,7 @@ struct ListedLegTests {
 
   @Test("a stop whose last pages wait for a label that succeeds is clean")
   func cleanStop() throws {
-    let driver = try EngineDriver.opened()
-    _ = driver.submit(.write, 0, 512)
-    driver.runToRest()
-    driver.engine.beginStop(now: driver.now)
-    driver.drain()
-    driver.completeAll { $0.kind == .flush }
+    let driver = try atLastPages()
     driver.complete(error: 5) { driver.isLog($0) && $0.leg.index == 1 }
     driver.runToRest()
     #expect(driver.isStopped && driver.engine.membership.isCleanRecorded)
